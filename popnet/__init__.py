@@ -1,0 +1,1 @@
+"""popnet trains populations of small neural networks, bit for bit reproducibly, and says what varies and why."""

@@ -1,0 +1,471 @@
+"""The schema of an experiment file: loading, overrides, and every check that needs no data.
+
+A file is read as safe YAML, merged with dotted overrides (`recipe.epochs=10`), and validated once, here. Whatever is
+wrong becomes one `ConfigError` that names the file, the key and the fix. The models are frozen: a `Recipe` is a value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from popnet.errors import ConfigError, nearest
+
+SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
+"""The sources of nondeterminism, in the order in which tables and ledgers list them."""
+
+ALL_SOURCES = ("init", "shuffle", "augment", "kernels")
+"""What `vary: all` means for images (Summers & Dinneen 2021, Table 1); a bit change is never part of it."""
+
+VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop25", "flip_crop81")
+
+
+class Section(pydantic.BaseModel):
+    """A mapping of the experiment file: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _named(key: str) -> BeforeValidator:
+    """Accept the short form `field: word` for `field: {key: word}`."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Component(Section):
+    """A named or imported part: `name`, or `{name: n, kwargs: {...}}`, or `{import: package.module:attr, kwargs: {...}}`."""
+
+    name: str | None = None
+    import_path: str | None = Field(default=None, alias="import")
+    kwargs: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _one_of(self) -> Component:
+        if (self.name is None) == (self.import_path is None):
+            raise ValueError("give exactly one of 'name' and 'import'")
+        if self.import_path is not None and ":" not in self.import_path:
+            raise ValueError(f"import {self.import_path!r} must read 'package.module:attribute'")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.import_path)
+
+
+class Optimizer(Section):
+    """`sgd` (PyTorch's formula, momentum without dampening) or `adam`, or an imported factory.
+
+    `lr` is the largest rate of the schedule. `groups: released` trains biases, and batch-norm scales whose name contains
+    `bn`, at a tenth of the rate, as the released programs of Summers & Dinneen do; `uniform` trains all alike.
+    An imported optimiser is called as `factory(parameter_groups, lr=lr, **kwargs)` and must return a torch Optimizer.
+    """
+
+    name: Literal["sgd", "adam"] | None = None
+    import_path: str | None = Field(default=None, alias="import")
+    kwargs: dict[str, Any] = {}
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    groups: Literal["released", "uniform"] = "uniform"
+
+    @pydantic.model_validator(mode="after")
+    def _one_of(self) -> Optimizer:
+        if (self.name is None) == (self.import_path is None):
+            raise ValueError("give exactly one of 'name' (sgd, adam) and 'import'")
+        return self
+
+
+class Schedule(Section):
+    """The learning rate by step. With e = step / steps_per_epoch and W = warmup_epochs:
+
+    * every schedule but `constant` starts with a linear warm-up from `start` to lr while e <= W (none where W is 0);
+    * `cosine`: 0.5 lr (1 + cos(pi e / epochs)), not shifted by the warm-up (recipes of Summers & Dinneen);
+    * `snapshot`: the same within each of `cycles` equal cycles, e and the warm-up counted from the cycle's start;
+    * `linear`: from lr at e = W down to 0 at the end (Jordan 2024);
+    * `constant`: lr throughout.
+    """
+
+    name: Literal["cosine", "snapshot", "linear", "constant"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    start: Annotated[float, Field(ge=0)] = 0.0
+    cycles: Annotated[int, Field(ge=1)] = 1
+
+
+class Augment(Section):
+    """Random changes to a training image; each image's draws depend on (augment seed, epoch, image) alone.
+
+    Applied in this order: zero-pad by `crop` pixels and take a random crop; flip left to right with probability 1/2;
+    shift by up to `translate` pixels with zero fill; a `cutout` x `cutout` square, wholly inside, filled with `fill`
+    (0 to 255 per channel; default: the data set's mean pixel).
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    translate: Annotated[int, Field(ge=0)] = 0
+    cutout: Annotated[int, Field(ge=0)] = 0
+    fill: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
+
+    @property
+    def any(self) -> bool:
+        return bool(self.crop or self.flip or self.translate or self.cutout)
+
+
+class Kernels(Section):
+    """What a `kernels` seed other than 1 means.
+
+    `reorder`: the examples inside each batch are permuted by the seed, which changes only the order of sums over the
+    batch: seeded and reproducible, a proxy for low-level nondeterminism. `hardware`: the device's nondeterministic
+    kernels, which cannot be seeded (seed 0, told apart by replica).
+    """
+
+    mode: Literal["reorder", "hardware"] = "reorder"
+
+
+class Recipe(Section):
+    """Everything that defines a training except its seeds."""
+
+    dataset: Annotated[Component, _named("name")]
+    model: Annotated[Component, _named("name")]
+    loss: Annotated[Component, _named("name")] = Component(name="cross_entropy")
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    drop_last: bool = False
+    optimizer: Optimizer
+    schedule: Annotated[Schedule, _named("name")] = Schedule()
+    augment: Augment = Augment()
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    kernels: Annotated[Kernels, _named("mode")] = Kernels()
+    train_examples: Annotated[int, Field(ge=1)] | None = None
+    evaluation_batch: Annotated[int, Field(ge=1)] = 500
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    threads: Annotated[int, Field(ge=1)] = 1
+    keep: tuple[Literal["predictions", "weights"], ...] = ("predictions",)
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        cycles = self.schedule.cycles
+        if self.schedule.name != "snapshot" and cycles != 1:
+            raise ValueError("schedule.cycles is for schedule.name=snapshot")
+        if self.epochs % cycles:
+            raise ValueError(f"{cycles} snapshots do not divide {self.epochs} epochs: change epochs or snapshots")
+        if self.epochs and self.schedule.warmup_epochs >= self.epochs / cycles:
+            raise ValueError(
+                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of the "
+                f"{self.epochs // cycles} epochs {'of a cycle' if cycles > 1 else ''}: shorten it".replace("  ", " ")
+            )
+        if self.loss.name not in (None, "cross_entropy"):
+            raise ValueError(f"unknown loss {self.loss.name!r}: known: cross_entropy, or {{import: package.module:attr}}")
+        if "predictions" not in self.keep:
+            raise ValueError("keep must contain 'predictions': every metric is computed from them")
+        return self
+
+    def with_snapshots(self, cycles: int) -> Recipe:
+        """This recipe under the cyclic schedule of snapshot ensembles (Summers & Dinneen 2021, Section 5)."""
+        return self.model_copy(
+            update={"schedule": self.schedule.model_copy(update={"name": "snapshot", "cycles": cycles})}
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """The recipe as plain data, without what has no influence on a member's bits (`keep`)."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"keep"})
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.canonical())
+
+
+class Views(Section):
+    """Test-time augmentation: logits are averaged over these views, the original included.
+
+    `count_original_twice` adds the original once more beside the views, as the released program does.
+    """
+
+    name: Literal[VIEW_NAMES] = "none"  # type: ignore[valid-type]
+    count_original_twice: bool = False
+
+
+class Perturbation(Section):
+    """What a `bit` seed other than 0 does, once, just before training step `step` (of the onset epoch's start).
+
+    `bit`: the chosen weight moves to the next or previous float32, with equal odds (Summers & Dinneen, Section 4.1).
+    `scale`: it is multiplied by `factor` (Jordan's poke). `weight: random` is chosen by the seed, `first` is the first
+    weight. `tensor: first` is the first layer's weight tensor, else a parameter's name.
+    """
+
+    kind: Literal["bit", "scale"] = "bit"
+    factor: float = 1.001
+    tensor: str = "first"
+    weight: Literal["random", "first"] = "random"
+    step: Annotated[int, Field(ge=0)] = 0
+
+
+def _source_list(value: Any) -> Any:
+    if value == "all":
+        return list(ALL_SOURCES)
+    if isinstance(value, str):
+        return [value]
+    return value
+
+
+def _check_sources(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in SOURCES:
+            raise ValueError(f"unknown source {name!r}; {nearest(name, [*SOURCES, 'all'])}")
+
+
+def _seed_lists(value: Any) -> Any:
+    """`cross: {init: 3}` means seeds 1..3; a list gives them one by one."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        k: list(range(1, v + 1)) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in value.items()
+    }
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Variant(Section):
+    """One row of a table: which sources vary, from when to when, and how predictions are formed."""
+
+    name: str
+    vary: Annotated[tuple[str, ...], BeforeValidator(_source_list)] = ()
+    cross: Annotated[dict[str, tuple[Seed, ...]], BeforeValidator(_seed_lists)] | None = None
+    constants: dict[str, Seed] = {}
+    population: int | None = None
+    replicas: bool = False
+    onset: Annotated[int, Field(ge=0)] = 0
+    until_step: Annotated[int, Field(ge=1)] | None = None
+    first_step_precision: Literal["fp32", "bf16"] | None = None
+    perturbation: Annotated[Perturbation, _named("kind")] = Perturbation()
+    views: Annotated[Views, _named("name")] = Views()
+    ensemble: Annotated[int, Field(ge=1)] = 1
+    snapshots: Annotated[int, Field(ge=2)] | None = None
+    recipe: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Variant:
+        _check_sources([*self.vary, *(self.cross or {}), *self.constants])
+        if self.cross is not None and self.vary:
+            raise ValueError("give 'vary' or 'cross', not both")
+        if self.cross is not None and (self.population is not None or self.replicas):
+            raise ValueError("'cross' fixes the population: leave out 'population' and 'replicas'")
+        if self.cross is not None and any(len(set(seeds)) != len(seeds) or not seeds for seeds in self.cross.values()):
+            raise ValueError("'cross' needs at least one seed for each source, each once")
+        if len(set(self.vary)) != len(self.vary):
+            raise ValueError("'vary' names a source twice")
+        if not self.vary and self.cross is None and not self.replicas and self.first_step_precision is None:
+            raise ValueError(
+                "nothing varies: give 'vary: [...]', 'cross: {...}', or 'replicas: true' to train equal seeds again"
+            )
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources under test, in the canonical order."""
+        named = self.vary if self.cross is None else tuple(self.cross)
+        return tuple(source for source in SOURCES if source in named)
+
+
+class Experiment(Section):
+    """A recipe, its variants, what to measure, and the published tables to set it against: one YAML file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    recipe: Recipe
+    population: int = 100
+    constants: dict[str, Seed] = {}
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    measure: tuple[Literal["variability"], ...] = ("variability",)
+    published: tuple[str, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        _check_sources(list(self.constants))
+        names = [variant.name for variant in self.variants]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two variants are named {name!r}: a row's name must be unique")
+        for variant in self.variants:
+            try:
+                self._check(variant)
+            except ValueError as error:
+                raise ValueError(f"variant {variant.name!r}: {error}") from None
+        return self
+
+    def _check(self, variant: Variant) -> None:
+        size = self.population_of(variant)
+        if size < 2:
+            raise ValueError(f"population is {size}: a population needs at least 2 members")
+        if variant.ensemble > 1 and size // variant.ensemble < 2:
+            raise ValueError(
+                f"a population of {size} gives {size // variant.ensemble} disjoint ensembles of {variant.ensemble}: "
+                f"at least 2 are needed, so set population to {2 * variant.ensemble} or more"
+            )
+        recipe = self.recipe_of(variant)
+        if variant.onset > recipe.epochs:
+            raise ValueError(f"onset={variant.onset} is after the last of {recipe.epochs} epochs")
+        if "augment" in variant.sources and variant.vary != ALL_SOURCES and not recipe.augment.any:
+            raise ValueError("varies 'augment', but the recipe has no augmentation: add one, or drop the source")
+        if "kernels" in variant.sources and recipe.kernels.mode == "reorder" and recipe.batch_size == 1:
+            raise ValueError("kernels mode 'reorder' permutes the examples of a batch, and batch_size is 1")
+
+    def population_of(self, variant: Variant) -> int:
+        """The number R of members of a variant."""
+        if variant.cross is not None:
+            size = 1
+            for seeds in variant.cross.values():
+                size *= len(seeds)
+            return size
+        return self.population if variant.population is None else variant.population
+
+    def recipe_of(self, variant: Variant) -> Recipe:
+        """The recipe of a variant: the experiment's, with the variant's overrides and snapshots."""
+        recipe = self.recipe
+        if variant.recipe:
+            merged = _merge(recipe.model_dump(by_alias=True), variant.recipe)
+            try:
+                recipe = Recipe.model_validate(merged)
+            except pydantic.ValidationError as error:
+                raise ValueError("; ".join(_explain(e, Recipe, "recipe") for e in error.errors())) from None
+        return recipe if variant.snapshots is None else recipe.with_snapshots(variant.snapshots)
+
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file, apply dotted overrides and validate it.
+
+    Args:
+        path: a YAML file, or the name of a shipped experiment (`resnet14`).
+        overrides: strings `key=value`, keys dotted as in `recipe.optimizer.lr=0.1`, list items by position as in
+            `variants.0.population=4`; values are YAML.
+
+    Raises:
+        ConfigError: naming the file, the key and the fix.
+    """
+    file = find(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: an experiment is a mapping with the keys name, recipe and variants")
+    return from_mapping(content, overrides, origin=str(file))
+
+
+def from_mapping(content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "experiment") -> Experiment:
+    """An experiment from plain data; `origin` is named in errors. Raises ConfigError."""
+    merged = dict(content)
+    for override in overrides:
+        merged = _apply(merged, override)
+    try:
+        return Experiment.model_validate(merged)
+    except pydantic.ValidationError as error:
+        lines = [_explain(item, Experiment) for item in error.errors()]
+        raise ConfigError(f"{origin}: " + "; ".join(dict.fromkeys(lines))) from None
+
+
+def find(path: str | Path) -> Path:
+    """The file behind a path or the name of a shipped experiment. Raises ConfigError."""
+    file = Path(path)
+    if file.is_file():
+        return file
+    package = Path(__file__).parent
+    folders = [package / "experiments", package.parent / "experiments"]
+    if file.name == str(path):
+        for folder in folders:
+            shipped = folder / (file.name if file.suffix else file.name + ".yaml")
+            if shipped.is_file():
+                return shipped
+    names = {shipped.stem for folder in folders for shipped in folder.glob("*.yaml")}
+    raise ConfigError(f"{path}: no such file, and no shipped experiment of that name; {nearest(file.stem, names)}")
+
+
+def digest_of(data: Any) -> str:
+    """SHA-256 of plain data as canonical JSON, in hexadecimal."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
+    key, separator, _ = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r}: must read key=value, as in recipe.epochs=10")
+    try:
+        tree = OmegaConf.create({"root": content})
+        value = yaml.safe_load(override.partition("=")[2])
+        OmegaConf.update(tree, f"root.{key}", value, merge=True, force_add=True)
+        result = OmegaConf.to_container(tree, resolve=False)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, IndexError, AssertionError) as error:
+        raise ConfigError(f"override {override!r}: {' '.join(str(error).split())}") from None
+    assert isinstance(result, dict)
+    return dict(result["root"])
+
+
+def _merge(base: Any, change: Any) -> Any:
+    if isinstance(base, dict) and isinstance(change, Mapping):
+        return {**base, **{k: _merge(base.get(k), v) for k, v in change.items()}}
+    return change
+
+
+def _section_at(model: type[pydantic.BaseModel], location: Sequence[str | int]) -> type[pydantic.BaseModel] | None:
+    """The schema class that the given location in the file belongs to."""
+    current: type[pydantic.BaseModel] | None = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if current is None:
+            return None
+        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        current = None if field is None else _section_in(field.annotation)
+    return current
+
+
+def _section_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (tuple, typing.Union, types.UnionType, Annotated):
+        return next((found for a in typing.get_args(annotation) if (found := _section_in(a))), None)
+    return None
+
+
+def _explain(error: Any, model: type[pydantic.BaseModel], prefix: str = "") -> str:
+    """One pydantic error as one clause that names the key and the fix."""
+    location = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+    key = ".".join(filter(None, [prefix, *map(str, location)])) or prefix
+    kind = error["type"]
+    given = error.get("input")
+    if kind == "extra_forbidden":
+        section = _section_at(model, location[:-1])
+        known = [] if section is None else [f.alias or n for n, f in section.model_fields.items()]
+        return f"{key}: unknown key; {nearest(str(location[-1]), known)}"
+    if kind == "missing":
+        return f"{key}: this key is required"
+    if kind == "literal_error" and isinstance(given, str):
+        return f"{key}: unknown value {given!r}; {nearest(given, _literals(error['ctx']['expected']))}"
+    if kind == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"{key}: {message}" if key else message
+    message = error["msg"].replace("Input should be", "should be")
+    return f"{key}: {message}, got {given!r} ({type(given).__name__})"
+
+
+def _literals(expected: str) -> list[str]:
+    return [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
