@@ -1,0 +1,195 @@
+"""Tables as the papers print them, with the published numbers beside popnet's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from popnet.errors import ConfigError, nearest
+
+Cell = Callable[[Mapping[str, Any]], str]
+
+
+def published(reference: str) -> pd.DataFrame:
+    """The rows of a published table, indexed by `variant`: a column per number, its error in `<name>_error`.
+
+    reference: e.g. "summers_dinneen_2021.table1", or nested, "summers_dinneen_2021.table6.resnet6".
+    Raises ConfigError, proposing the nearest table, for any other.
+    """
+    tables = dict(_tables(_published_yaml()))
+    if reference not in tables:
+        raise ConfigError(f"no published table is called {reference!r}; {nearest(reference, tables)}")
+    rows = {}
+    for variant, numbers in tables[reference].items():
+        row: dict[str, Any] = {}
+        for name, value in numbers.items():
+            if isinstance(value, list):
+                row[name], row[f"{name}_error"] = float(value[0]), float(value[1])
+            else:
+                row[name] = math.nan if value is None else float(value)
+        rows[variant] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis("variant")
+
+
+def published_references() -> list[str]:
+    """Every reference that `published` knows."""
+    return [name for name, _ in _tables(_published_yaml())]
+
+
+def render(
+    table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, console: Console | None = None
+) -> None:
+    """Prints the variability table: one row per variant, under it the published row of the same name, if any.
+
+    table: indexed by `variant`, columns the fields of `popnet.metrics.Variability`, and optionally `population`,
+    `failed` (members that could not be trained) and `marks` (remarks on a row, a string or a list of them).
+    """
+    console = console or Console()
+    console.print(variability_table(table, title, published, console.width))
+    for note in _notes(table, published):
+        console.print(Text(note, style="dim"))
+
+
+def variability_table(
+    table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, width: int = 80
+) -> Table:
+    """What `render` prints, as a rich table for `width` columns."""
+    wide = width >= 110
+    padding = (0, 1) if wide else (0, 0)
+    result = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=padding,
+    )
+    result.add_column("Variant", overflow="fold", min_width=14)
+    columns = _columns(wide)
+    for header, _ in columns:
+        result.add_column(header, justify="right", no_wrap=True)
+    for variant, row in table.iterrows():
+        values = row.to_dict()
+        result.add_row(_name(str(variant), values), *(cell(values) for _, cell in columns))
+        if published is not None and variant in published.index:
+            printed = published.loc[str(variant)].to_dict()
+            cells = [Text(cell(printed), style="dim") for _, cell in columns]
+            result.add_row(Text("  published", style="dim"), *cells)
+    return result
+
+
+def _columns(wide: bool) -> list[tuple[str, Cell]]:
+    plus_minus = " ± " if wide else "±"
+    return [
+        ("Members" if wide else "Mem-\nbers", _members),
+        ("Accuracy\n(mean)", lambda row: _number(row.get("accuracy_mean"), 2)),
+        ("Accuracy\nSD (%)", lambda row: _with_error(row, "accuracy_sd", 2, plus_minus)),
+        ("Cross-Entropy\nSD", lambda row: _with_error(row, "cross_entropy_sd", 4, plus_minus)),
+        (
+            "Pairwise\nDisagree (%)" if wide else "Pairwise\nDisagr.%",
+            lambda row: _number(row.get("disagreement"), 2),
+        ),
+        ("Pairwise\nCorr." if wide else "Pair.\nCorr.", lambda row: _correlation(row.get("spearman"))),
+        ("Ensemble\nΔ (%)" if wide else "Ens.\nΔ (%)", lambda row: _number(row.get("ensemble_delta"), 2)),
+    ]
+
+
+def _name(variant: str, row: Mapping[str, Any]) -> Text:
+    name = Text(variant)
+    failed = row.get("failed")
+    if failed is not None and not pd.isna(failed) and int(failed) > 0:
+        name.append(f"\n{int(failed)} failed", style="bold red")
+    for mark in _marks(row):
+        name.append(f"\n({mark})", style="italic dim")
+    return name
+
+
+def _marks(row: Mapping[str, Any]) -> list[str]:
+    marks = row.get("marks")
+    if isinstance(marks, str):
+        return [marks] if marks else []
+    return [str(mark) for mark in marks] if isinstance(marks, (list, tuple)) else []
+
+
+def _members(row: Mapping[str, Any]) -> str:
+    members = row.get("members", row.get("population"))
+    return "" if _missing(members) else str(int(members))
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(value: Any, decimals: int) -> str:
+    """At least `decimals` decimals; a number that would round to 0 but is not keeps one significant digit."""
+    if _missing(value):
+        return ""
+    value = float(value)
+    text = f"{value:.{decimals}f}"
+    if value != 0.0 and float(text) == 0.0:
+        return f"{value:.0e}"
+    return text
+
+
+def _with_error(row: Mapping[str, Any], name: str, decimals: int, plus_minus: str) -> str:
+    value: Any = row.get(name)
+    error: Any = row.get(f"{name}_error")
+    if _missing(value):
+        return ""
+    if _missing(error):
+        return _number(value, decimals)
+    value, error = float(value), float(error)
+    if error > 0.0:
+        decimals = max(decimals, min(-math.floor(math.log10(error)), 5))
+    return _number(value, decimals) + plus_minus + _number(error, decimals)
+
+
+def _correlation(value: Any) -> str:
+    if _missing(value):
+        return ""
+    value = float(value)
+    if value == 1.0:
+        return "1"
+    text = f"{value:.3f}"
+    return f"1-{1.0 - value:.0e}" if text == "1.000" else text
+
+
+def _notes(table: pd.DataFrame, published: pd.DataFrame | None) -> Iterator[str]:
+    if "failed" in table.columns:
+        failed = int(pd.to_numeric(table["failed"]).fillna(0).sum())
+        if failed:
+            yield f"{failed} member{'s' if failed > 1 else ''} failed and {'are' if failed > 1 else 'is'} not counted."
+    if published is not None and not set(map(str, table.index)) & set(map(str, published.index)):
+        yield "No row of the published table bears one of these variants' names."
+
+
+@cache
+def _published_yaml() -> dict[str, Any]:
+    text = resources.files("popnet.report").joinpath("published.yaml").read_text(encoding="utf-8")
+    tree = dict(yaml.safe_load(text))
+    tree.pop("cost")  # what the published results cost: no table of variants
+    return tree
+
+
+def _tables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Every (reference, rows) below `tree`: a table maps variants to rows, a row holds no mapping."""
+    for name, below in tree.items():
+        if not isinstance(below, dict):
+            continue
+        reference = f"{prefix}{name}"
+        rows = {key: value for key, value in below.items() if isinstance(value, dict)}
+        if rows and not any(isinstance(number, dict) for row in rows.values() for number in row.values()):
+            yield reference, rows
+        else:
+            yield from _tables(below, f"{reference}.")
