@@ -1,0 +1,230 @@
+// The module popnet._native: bindings and nothing else. popnet/native.py is its only caller and checks every argument;
+// here pointers are integers. Functions that end in _cuda exist only where CUDA was compiled.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "common/philox.h"
+#include "data/augment.h"
+#include "data/permutation.h"
+#include "training/adam.h"
+#include "training/dropout.h"
+#include "training/segments.h"
+#include "training/sgd.h"
+
+namespace py = pybind11;
+
+namespace popnet {
+namespace {
+
+using Address = uintptr_t;
+using Unlocked = py::gil_scoped_release;
+
+template <typename T>
+T* pointer(Address address) {
+    return reinterpret_cast<T*>(address);
+}
+
+FloatType float_type(bool bfloat16) { return bfloat16 ? FloatType::BFLOAT16 : FloatType::FLOAT32; }
+
+// ---- common -------------------------------------------------------------------------------------------------------
+
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+    Words words = philox4x32(c[0], c[1], c[2], c[3], k[0], k[1]);
+    return {words.word[0], words.word[1], words.word[2], words.word[3]};
+}
+
+void bind_common(py::module_& m) {
+    m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));
+    py::dict sources;
+    sources["INIT"] = uint32_t{INIT};
+    sources["SHUFFLE"] = uint32_t{SHUFFLE};
+    sources["AUGMENT"] = uint32_t{AUGMENT};
+    sources["STOCHASTIC"] = uint32_t{STOCHASTIC};
+    sources["KERNELS"] = uint32_t{KERNELS};
+    sources["BIT"] = uint32_t{BIT};
+    sources["BOOTSTRAP"] = uint32_t{BOOTSTRAP};
+    sources["GROUPS"] = uint32_t{GROUPS};
+    m.attr("sources") = sources;
+#ifdef POPNET_CUDA
+    m.attr("cuda_compiled") = true;
+#else
+    m.attr("cuda_compiled") = false;
+#endif
+}
+
+// ---- data ---------------------------------------------------------------------------------------------------------
+
+ImageSet image_set(Address pixels, std::array<int64_t, 4> shape) {
+    return ImageSet{pointer<const uint8_t>(pixels), shape[0], static_cast<int>(shape[1]), static_cast<int>(shape[2]),
+                    static_cast<int>(shape[3])};
+}
+
+Batch batch(Address out, bool bfloat16, bool channels_last, Address indices, int64_t size) {
+    return Batch{pointer<void>(out), pointer<const int64_t>(indices), size,
+                 channels_last ? Layout::NHWC : Layout::NCHW, float_type(bfloat16)};
+}
+
+Normalisation normalisation(const std::vector<double>& mean, const std::vector<double>& std) {
+    Normalisation result{};
+    for (size_t c = 0; c < mean.size(); ++c) {
+        result.scale[c] = static_cast<float>(1.0 / (255.0 * std[c]));
+        result.shift[c] = static_cast<float>(-mean[c] / std[c]);
+    }
+    return result;
+}
+
+Augmentation random_augmentation(uint64_t seed, uint32_t epoch, int crop, bool flip, int translate, int cutout,
+                                 const std::vector<uint8_t>& fill) {
+    Augmentation result{};
+    result.random = true;
+    result.seed = seed;
+    result.epoch = epoch;
+    result.crop = crop;
+    result.flip = flip;
+    result.translate = translate;
+    result.cutout = cutout;
+    for (size_t c = 0; c < fill.size(); ++c) result.fill[c] = fill[c];
+    return result;
+}
+
+Augmentation fixed_view(int dy, int dx, bool flip) {
+    Augmentation result{};
+    result.dy = dy;
+    result.dx = dx;
+    result.mirror = flip;
+    return result;
+}
+
+void bind_data(py::module_& m) {
+    py::class_<ImageSet>(m, "ImageSet").def(py::init(&image_set));
+    py::class_<Batch>(m, "Batch").def(py::init(&batch));
+    py::class_<Normalisation>(m, "Normalisation").def(py::init(&normalisation));
+    py::class_<Augmentation>(m, "Augmentation")
+        .def(py::init(&random_augmentation))
+        .def(py::init(&fixed_view));
+    m.attr("max_channels") = kMaxChannels;
+
+    m.def(
+        "permutation_cpu",
+        [](Address order, int64_t size, uint64_t seed, uint32_t source, uint32_t epoch, uint32_t block, int threads) {
+            permutation_cpu(pointer<int64_t>(order), size, seed, source, epoch, block, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def("augment_cpu", &augment_cpu, py::call_guard<Unlocked>());
+#ifdef POPNET_CUDA
+    m.def("permutation_workspace_cuda", &permutation_workspace_cuda, py::call_guard<Unlocked>());
+    m.def(
+        "permutation_cuda",
+        [](Address order, Address workspace, size_t workspace_bytes, int64_t size, uint64_t seed, uint32_t source,
+           uint32_t epoch, uint32_t block, Address stream) {
+            permutation_cuda(pointer<int64_t>(order), pointer<void>(workspace), workspace_bytes, size, seed, source,
+                             epoch, block, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "augment_cuda",
+        [](const ImageSet& images, const Batch& batch, const Augmentation& augmentation,
+           const Normalisation& normalisation, Address stream) {
+            augment_cuda(images, batch, augmentation, normalisation, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+#endif
+}
+
+// ---- training -----------------------------------------------------------------------------------------------------
+
+std::vector<Segment> segment_list(const std::vector<std::tuple<int64_t, int64_t, double, double>>& rows) {
+    std::vector<Segment> segments;
+    for (const auto& [offset, length, rate_multiplier, weight_decay] : rows) {
+        segments.push_back({offset, length, rate_multiplier, static_cast<float>(weight_decay)});
+    }
+    return segments;
+}
+
+// An opaque list, so that a step converts nothing.
+struct Segments {
+    std::vector<Segment> list;
+};
+
+FlatSgd flat_sgd(const std::array<Address, 3>& buffers) {
+    return FlatSgd{pointer<float>(buffers[0]), pointer<float>(buffers[1]), pointer<float>(buffers[2])};
+}
+
+FlatAdam flat_adam(const std::array<Address, 4>& buffers) {
+    return FlatAdam{pointer<float>(buffers[0]), pointer<float>(buffers[1]), pointer<float>(buffers[2]),
+                    pointer<float>(buffers[3])};
+}
+
+void bind_training(py::module_& m) {
+    py::class_<Segments>(m, "Segments")
+        .def(py::init([](const std::vector<std::tuple<int64_t, int64_t, double, double>>& rows) {
+            return Segments{segment_list(rows)};
+        }));
+
+    m.def(
+        "sgd_cpu",
+        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum, bool nesterov,
+           bool zero_gradients, int threads) {
+            sgd_cpu(flat_sgd(buffers), segments.list,
+                    SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients}, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "adam_cpu",
+        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1, double beta2,
+           double eps, int64_t step, bool zero_gradients, int threads) {
+            adam_cpu(flat_adam(buffers), segments.list, AdamOptions{lr, beta1, beta2, eps, step, zero_gradients},
+                     threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "dropout_mask_cpu",
+        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p, uint64_t seed,
+           uint32_t step, uint32_t layer, int threads) {
+            dropout_mask_cpu(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids), examples,
+                             elements, p, DropoutKey{seed, step, layer}, threads);
+        },
+        py::call_guard<Unlocked>());
+#ifdef POPNET_CUDA
+    m.def(
+        "sgd_cuda",
+        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum, bool nesterov,
+           bool zero_gradients, Address stream) {
+            sgd_cuda(flat_sgd(buffers), segments.list,
+                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients}, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "adam_cuda",
+        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1, double beta2,
+           double eps, int64_t step, bool zero_gradients, Address stream) {
+            adam_cuda(flat_adam(buffers), segments.list, AdamOptions{lr, beta1, beta2, eps, step, zero_gradients},
+                      pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "dropout_mask_cuda",
+        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p, uint64_t seed,
+           uint32_t step, uint32_t layer, Address stream) {
+            dropout_mask_cuda(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids), examples,
+                              elements, p, DropoutKey{seed, step, layer}, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+#endif
+}
+
+// ---- metrics ------------------------------------------------------------------------------------------------------
+
+}  // namespace
+}  // namespace popnet
+
+PYBIND11_MODULE(_native, m) {
+    m.doc() = "popnet's native kernels; use popnet.native";
+    popnet::bind_common(m);
+    popnet::bind_data(m);
+    popnet::bind_training(m);
+}

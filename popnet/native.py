@@ -1,0 +1,475 @@
+"""The one door to csrc: every function here checks device, dtype, shape and contiguity, then calls a native kernel.
+
+Tensors on the CPU go to the C++ kernel, tensors on a CUDA device to its twin, on the current stream; the results are
+the same bits (csrc/*/NAME.h states each operation's arithmetic). `threads` counts CPU threads and never changes a
+result. A TypeError names an argument of the wrong type or dtype, a ValueError one of the wrong shape, layout, device or
+range; nothing is converted or copied behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# torch first: the native module then uses the OpenMP runtime that torch has loaded.
+from popnet import _native  # type: ignore[attr-defined]
+
+cuda_compiled: bool = _native.cuda_compiled
+"""Whether the CUDA kernels were compiled in; says nothing about whether there is a GPU."""
+
+_WORD = 2**32
+_MAX_THREADS = 1024
+
+
+# ---- checks: each names the argument ---------------------------------------------------------------------------------
+
+
+def _integer(name: str, value: int, low: int, high: int) -> int:
+    """`value` as an int in low .. high-1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not low <= number < high:
+        limit = f"2**{(high - 1).bit_length()} - 1" if high >= _WORD // 2 else str(high - 1)
+        raise ValueError(f"{name} is {number}, but must be in {low} .. {limit}")
+    return number
+
+
+def check_seed(seed: int) -> int:
+    """`seed` as an int in 0 .. 2^64-1; ValueError or TypeError otherwise."""
+    return _integer("seed", seed, 0, 2**64)
+
+
+def check_word(name: str, value: int) -> int:
+    """`value` as an int in 0 .. 2^32-1, what one word of a Philox counter holds; ValueError or TypeError otherwise."""
+    return _integer(name, value, 0, _WORD)
+
+
+def _threads(threads: int) -> int:
+    return _integer("threads", threads, 1, _MAX_THREADS + 1)
+
+
+def _number(name: str, value: float, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}, but must be in {low} .. {high}")
+    return number
+
+
+def _tensor(name: str, value: Any, dtypes: Sequence[torch.dtype], dimensions: int) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, not {type(value).__name__}")
+    if value.dtype not in dtypes:
+        wanted = " or ".join(str(dtype) for dtype in dtypes)
+        raise TypeError(f"{name} must be {wanted}, not {value.dtype}")
+    if value.dim() != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimension(s), not shape {list(value.shape)}")
+    if value.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be on the CPU or a CUDA device, not {value.device}")
+    if value.device.type == "cuda":
+        _require_cuda()
+    return value
+
+
+def _contiguous(name: str, tensor: Tensor) -> None:
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, but has strides {list(tensor.stride())}")
+
+
+def _same_device(reference: str, tensors: dict[str, Tensor]) -> torch.device:
+    device = tensors[reference].device
+    for name, tensor in tensors.items():
+        if tensor.device != device:
+            raise ValueError(f"{name} is on {tensor.device}, but {reference} is on {device}")
+    return device
+
+
+def _require_cuda() -> None:
+    if not cuda_compiled:
+        raise RuntimeError("popnet was built without CUDA: put nvcc on PATH and build it again (make setup)")
+
+
+def _stream(device: torch.device) -> int:
+    return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+# ---- common ----------------------------------------------------------------------------------------------------------
+
+
+def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """Philox4x32-10 of one counter of four words and one key of two."""
+    return list(_native.philox4x32(list(counter), list(key)))
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def permutation(
+    size: int,
+    *,
+    seed: int,
+    epoch: int,
+    source: int,
+    block: int = 0,
+    device: torch.device | str = "cpu",
+    threads: int = 1,
+) -> Tensor:
+    """The permutation of 0 .. size-1 that (seed, source, epoch, block) names: indices by ascending 64-bit Philox key.
+
+    Args:
+        size: number of examples, at most 2^31 - 1.
+        seed, epoch, source, block: where the keys come from (csrc/data/permutation.h); any epoch directly.
+        device: where to compute and leave it; the same permutation on every device.
+        threads: CPU threads.
+
+    Returns:
+        int64 [size].
+    """
+    size = _integer("size", size, 0, 2**31)
+    words = (check_seed(seed), check_word("source", source), check_word("epoch", epoch), check_word("block", block))
+    threads = _threads(threads)
+    device = torch.device(device)
+    if device.type == "cuda":
+        _require_cuda()
+    elif device.type != "cpu":
+        raise ValueError(f"device must be the CPU or a CUDA device, not {device}")
+    order = torch.empty(size, dtype=torch.int64, device=device)
+    if device.type == "cpu":
+        _native.permutation_cpu(order.data_ptr(), size, *words, threads)
+        return order
+    with torch.cuda.device(order.device):
+        nbytes = _native.permutation_workspace_cuda(size)
+        workspace = torch.empty(nbytes, dtype=torch.uint8, device=order.device)
+        stream = _stream(order.device)
+        _native.permutation_cuda(order.data_ptr(), workspace.data_ptr(), nbytes, size, *words, stream)
+    return order
+
+
+def augment(
+    images: Tensor,
+    indices: Tensor,
+    out: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop: int = 0,
+    flip: bool = False,
+    translate: int = 0,
+    cutout: int = 0,
+    fill: Sequence[int] | None = None,
+    threads: int = 1,
+) -> Tensor:
+    """Writes the augmented, normalised batch of `indices` into `out` and returns it.
+
+    An image's augmentation depends on (seed, epoch, image index) alone: not on the batch, its order or the other
+    operations. Operations, in this order: crop out of the image padded by `crop` zeros on every side; horizontal flip
+    with probability 1/2; translation by up to `translate` pixels either way, zeros moving in; cutout of one
+    cutout x cutout square inside the image, set to `fill`. Then (pixel / 255 - mean) / std, as one fused multiply-add.
+
+    Args:
+        images: uint8 [n, h, w, c], contiguous, c at most 16.
+        indices: int64 [b], contiguous, each in 0 .. n-1 (IndexError on the CPU; on CUDA such an image becomes NaN).
+        out: float32 or bfloat16 [b, c, h, w], contiguous or channels_last.
+        seed: of the source `augment`.
+        epoch: the draws' epoch.
+        mean, std: per channel, in units of the full pixel range.
+        crop, flip, translate, cutout: 0 or False switches an operation off.
+        fill: pixel value of cutout per channel, 0 .. 255; zeros if not given.
+        threads: CPU threads.
+    """
+    _check_images(images, indices, out)
+    _, height, width, channels = images.shape
+    if fill is None:
+        fill = [0] * channels
+    if len(fill) != channels:
+        raise ValueError(f"fill has {len(fill)} value(s), but images have {channels} channel(s)")
+    augmentation = _native.Augmentation(
+        check_seed(seed),
+        check_word("epoch", epoch),
+        _integer("crop", crop, 0, 2**15),
+        bool(flip),
+        _integer("translate", translate, 0, 2**15),
+        _integer("cutout", cutout, 0, min(height, width) + 1),
+        [_integer("fill", value, 0, 256) for value in fill],
+    )
+    return _launch_augment(images, indices, out, augmentation, mean, std, threads)
+
+
+def view(
+    images: Tensor,
+    indices: Tensor,
+    out: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dy: int = 0,
+    dx: int = 0,
+    flip: bool = False,
+    threads: int = 1,
+) -> Tensor:
+    """Writes one fixed, normalised view of the images `indices` into `out` and returns it; for evaluation.
+
+    Shifted: out[y, x] = in[y + dy, x + dx], zero outside; offset (oy, ox) of a crop from the image padded by P is
+    dy = oy - P, dx = ox - P. If `flip`, the shifted image is then mirrored: out[y, x] = in[y + dy, (w-1-x) + dx].
+    Tensors, mean and std as for `augment`; the normalisation is the same arithmetic.
+    """
+    _check_images(images, indices, out)
+    limit = 2**15
+    augmentation = _native.Augmentation(
+        _integer("dy", dy, -limit, limit), _integer("dx", dx, -limit, limit), bool(flip)
+    )
+    return _launch_augment(images, indices, out, augmentation, mean, std, threads)
+
+
+def _check_images(images: Tensor, indices: Tensor, out: Tensor) -> None:
+    _tensor("images", images, [torch.uint8], 4)
+    _contiguous("images", images)
+    _tensor("indices", indices, [torch.int64], 1)
+    _contiguous("indices", indices)
+    _tensor("out", out, [torch.float32, torch.bfloat16], 4)
+    _same_device("images", {"images": images, "indices": indices, "out": out})
+    count, height, width, channels = images.shape
+    if not 1 <= channels <= _native.max_channels:
+        raise ValueError(f"images has {channels} channels, but must have 1 .. {_native.max_channels}")
+    if not (0 < height < 2**15 and 0 < width < 2**15):
+        raise ValueError(f"images must have 1 .. {2**15 - 1} rows and columns, not {height} x {width}")
+    if count > _WORD:
+        raise ValueError(f"images has {count} images, but at most 2**32 can be indexed")
+    expected = [len(indices), channels, height, width]
+    if list(out.shape) != expected:
+        raise ValueError(f"out must have shape [b, c, h, w] = {expected}, not {list(out.shape)}")
+    if not (out.is_contiguous() or out.is_contiguous(memory_format=torch.channels_last)):
+        raise ValueError(f"out must be contiguous or channels_last, but has strides {list(out.stride())}")
+
+
+def _normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> Any:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise ValueError(f"{name} has {len(values)} value(s), but images have {channels} channel(s)")
+    means = [_number("mean", value, -1e6, 1e6) for value in mean]
+    return _native.Normalisation(means, [_number("std", value, 1e-6, 1e6) for value in std])
+
+
+def _launch_augment(
+    images: Tensor,
+    indices: Tensor,
+    out: Tensor,
+    augmentation: Any,
+    mean: Sequence[float],
+    std: Sequence[float],
+    threads: int,
+) -> Tensor:
+    threads = _threads(threads)
+    normalisation = _normalisation(images.shape[3], mean, std)
+    image_set = _native.ImageSet(images.data_ptr(), list(images.shape))
+    channels_last = not out.is_contiguous()
+    is_bfloat16 = out.dtype == torch.bfloat16
+    batch = _native.Batch(out.data_ptr(), is_bfloat16, channels_last, indices.data_ptr(), len(indices))
+    if images.device.type == "cpu":
+        _native.augment_cpu(image_set, batch, augmentation, normalisation, threads)
+    else:
+        with torch.cuda.device(images.device):
+            _native.augment_cuda(image_set, batch, augmentation, normalisation, _stream(images.device))
+    return out
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a flat parameter buffer is cut, prepared once and used by every step; made by `segments`."""
+
+    rows: tuple[tuple[int, int, float, float], ...]
+    end: int
+    """One past the last element of any segment: the least size of a buffer."""
+    native: Any = field(repr=False, compare=False)
+
+
+def segments(rows: Iterable[tuple[int, int, float, float]]) -> Segments:
+    """Prepares the segments of a flat buffer.
+
+    Args:
+        rows: (offset, length, rate multiplier, weight decay) of each segment, in elements; ascending, not overlapping.
+            Elements between segments are padding, which no step touches.
+    """
+    checked = []
+    end = 0
+    for offset, length, rate_multiplier, weight_decay in rows:
+        offset = _integer("offset", offset, 0, 2**40)
+        length = _integer("length", length, 0, 2**40)
+        if offset < end:
+            raise ValueError(f"segments must be ascending and apart, but one ends at {end}, the next begins at {offset}")
+        end = offset + length
+        multiplier = _number("rate multiplier", rate_multiplier, -1e30, 1e30)
+        checked.append((offset, length, multiplier, _number("weight decay", weight_decay, 0.0, 1e30)))
+    return Segments(tuple(checked), end, _native.Segments(checked))
+
+
+def sgd_step(
+    parameters: Tensor,
+    gradients: Tensor,
+    momentum_buffer: Tensor,
+    segments: Segments,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool = False,
+    zero_grad: bool = True,
+    threads: int = 1,
+) -> None:
+    """One SGD step over flat buffers, in place; torch.optim.SGD up to rounding (csrc/training/sgd.h).
+
+    Args:
+        parameters, gradients, momentum_buffer: float32 [n], contiguous, on one device, none overlapping another;
+            momentum_buffer starts as zeros.
+        segments: where parameters lie, with their rate multipliers and weight decays.
+        lr: learning rate; a segment's rate is float32(lr * its multiplier).
+        momentum, nesterov: as in torch.optim.SGD, dampening 0.
+        zero_grad: set the segments' gradients to 0 in the same pass.
+        threads: CPU threads.
+    """
+    buffers = {"parameters": parameters, "gradients": gradients, "momentum_buffer": momentum_buffer}
+    device = _check_flat(buffers, segments)
+    addresses = [buffer.data_ptr() for buffer in buffers.values()]
+    arguments = (
+        *(addresses, segments.native, _number("lr", lr, -1e30, 1e30), _number("momentum", momentum, 0.0, 1e6)),
+        *(bool(nesterov), bool(zero_grad)),
+    )
+    threads = _threads(threads)
+    if device.type == "cpu":
+        _native.sgd_cpu(*arguments, threads)
+    else:
+        with torch.cuda.device(device):
+            _native.sgd_cuda(*arguments, _stream(device))
+
+
+def adam_step(
+    parameters: Tensor,
+    gradients: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    segments: Segments,
+    *,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    step: int,
+    zero_grad: bool = True,
+    threads: int = 1,
+) -> None:
+    """One Adam step over flat buffers, in place; torch.optim.Adam up to rounding (csrc/training/adam.h).
+
+    Args:
+        parameters, gradients, first_moment, second_moment: as for `sgd_step`; both moments start as zeros.
+        segments: where parameters lie, with their rate multipliers and (L2) weight decays.
+        lr, beta1, beta2, eps: as in torch.optim.Adam.
+        step: the number of this step, counting from 1; it sets the bias correction.
+        zero_grad: set the segments' gradients to 0 in the same pass.
+        threads: CPU threads.
+    """
+    buffers = {
+        "parameters": parameters,
+        "gradients": gradients,
+        "first_moment": first_moment,
+        "second_moment": second_moment,
+    }
+    device = _check_flat(buffers, segments)
+    below_one = 1.0 - 2.0**-53
+    arguments = (
+        *([buffer.data_ptr() for buffer in buffers.values()], segments.native),
+        *(_number("lr", lr, -1e30, 1e30), _number("beta1", beta1, 0.0, below_one)),
+        *(_number("beta2", beta2, 0.0, below_one), _number("eps", eps, 0.0, 1e6)),
+        *(_integer("step", step, 1, 2**53), bool(zero_grad)),
+    )
+    threads = _threads(threads)
+    if device.type == "cpu":
+        _native.adam_cpu(*arguments, threads)
+    else:
+        with torch.cuda.device(device):
+            _native.adam_cuda(*arguments, _stream(device))
+
+
+def _check_flat(buffers: dict[str, Tensor], segments: Segments) -> torch.device:
+    if not isinstance(segments, Segments):
+        raise TypeError("segments must come from popnet.native.segments(...)")
+    for name, buffer in buffers.items():
+        _tensor(name, buffer, [torch.float32], 1)
+        _contiguous(name, buffer)
+        if len(buffer) < segments.end:
+            raise ValueError(f"{name} has {len(buffer)} elements, but the segments reach to {segments.end}")
+        if len(buffer) != len(buffers["parameters"]):
+            raise ValueError(f"{name} has {len(buffer)} elements, but parameters has {len(buffers['parameters'])}")
+    spans = sorted((buffer.data_ptr(), name) for name, buffer in buffers.items())
+    for (start, name), (next_start, next_name) in zip(spans, spans[1:]):
+        if start + 4 * segments.end > next_start:
+            raise ValueError(f"{next_name} overlaps {name} in memory")
+    return _same_device("parameters", buffers)
+
+
+def dropout_mask(
+    example_ids: Tensor,
+    elements: int,
+    *,
+    p: float,
+    seed: int,
+    step: int,
+    layer: int,
+    out: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    threads: int = 1,
+) -> Tensor:
+    """A dropout mask whose every element is a function of (seed, step, layer, example id, element) alone.
+
+    Args:
+        example_ids: int64 [examples], contiguous, each in 0 .. 2^32-1 (IndexError on the CPU; on CUDA such a row
+            becomes NaN). Rows of equal ids are equal.
+        elements: draws per example; the number of channels for a mask over channels.
+        p: probability of dropping, 0 .. 1.
+        seed: of the source `stochastic`.
+        step: the training step, below 2^32.
+        layer: the number of the dropout layer in the model, below 2^24.
+        out: where to write, float32 or bfloat16 [examples, elements], contiguous; made if not given.
+        dtype: of a mask to be made; float32 if not given.
+        threads: CPU threads.
+
+    Returns:
+        float32 or bfloat16 [examples, elements]: 1 / (1 - p) where kept, 0 where dropped.
+    """
+    _tensor("example_ids", example_ids, [torch.int64], 1)
+    _contiguous("example_ids", example_ids)
+    elements = _integer("elements", elements, 0, 2**34)
+    examples, device = len(example_ids), example_ids.device
+    if out is None:
+        out = torch.empty((examples, elements), dtype=dtype or torch.float32, device=device)
+    elif dtype is not None and dtype != out.dtype:
+        raise TypeError(f"dtype is {dtype}, but out is {out.dtype}")
+    _tensor("out", out, [torch.float32, torch.bfloat16], 2)
+    _contiguous("out", out)
+    if list(out.shape) != [examples, elements]:
+        raise ValueError(f"out must have shape [examples, elements] = {[examples, elements]}, not {list(out.shape)}")
+    _same_device("example_ids", {"example_ids": example_ids, "out": out})
+    arguments = (
+        *(out.data_ptr(), out.dtype == torch.bfloat16, example_ids.data_ptr(), examples, elements),
+        *(_number("p", p, 0.0, 1.0), check_seed(seed), check_word("step", step)),
+        _integer("layer", layer, 0, 2**24),
+    )
+    threads = _threads(threads)
+    if device.type == "cpu":
+        _native.dropout_mask_cpu(*arguments, threads)
+    else:
+        with torch.cuda.device(device):
+            _native.dropout_mask_cuda(*arguments, _stream(device))
+    return out
