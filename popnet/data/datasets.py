@@ -1,0 +1,429 @@
+"""Image data sets as plain arrays, by name.
+
+`load(name)` returns a `Dataset`; `from_arrays` makes one of a user's own arrays. Nothing is downloaded unless
+`fetch` is called. A Dataset's `digest` identifies everything about it that training sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from popnet.data import files, synthetic
+from popnet.data.files import FileSource
+from popnet.errors import ConfigError, DataError, nearest
+
+_MODERATE_SIGNAL = 3.5  # weight of a synthetic image's template times the square root of its number of values
+_LARGEST_CHANNEL_COUNT = 4  # beyond it, an array of four dimensions is more likely [n, c, h, w]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training set and a test set of equally large images.
+
+    Attributes:
+        name: what tables call it; not part of the digest.
+        train_images: uint8 [n, height, width, channels], contiguous.
+        train_labels: int64 [n], each 0 to classes - 1.
+        test_images, test_labels: the same, of m examples.
+        classes: number of classes.
+        mean, std: one float a channel, of pixels scaled to [0, 1]; training sees (pixel / 255 - mean) / std.
+        class_names: one a class, or None; not part of the digest.
+    """
+
+    name: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width: the order in which models take images."""
+        _, height, width, channels = self.train_images.shape
+        return channels, height, width
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the four arrays with their shapes, the number of classes, mean and std; in hexadecimal.
+
+        Computed once: do not write into the arrays.
+        """
+        state = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            state.update(f"{portable.dtype.str}{portable.shape};".encode())
+            state.update(portable.data)
+        constants = [float(value).hex() for value in (*self.mean, *self.std)]
+        state.update(f"{self.classes};{constants}".encode())
+        return state.hexdigest()
+
+    def subset(self, train_examples: int) -> Dataset:
+        """The same data set with the first `train_examples` training examples only; mean and std stay.
+
+        Raises:
+            ConfigError: not between 1 and the number of training examples.
+        """
+        available = len(self.train_labels)
+        if not 1 <= train_examples <= available:
+            raise ConfigError(
+                f"train_examples must be 1 to {available}, the size of {self.name!r}, not {train_examples}"
+            )
+        if train_examples == available:
+            return self
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[:train_examples],
+            train_labels=self.train_labels[:train_examples],
+        )
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
+        """The same images with other normalisation constants, one a channel, of pixels scaled to [0, 1].
+
+        Raises:
+            ConfigError: another number of constants than channels, or a std that is not above 0.
+        """
+        channels = self.train_images.shape[-1]
+        means, stds = tuple(float(value) for value in mean), tuple(float(value) for value in std)
+        if len(means) != channels or len(stds) != channels:
+            raise ConfigError(
+                f"mean and std of {self.name!r} need one number for each of its {channels} channel(s), "
+                f"not {len(means)} and {len(stds)}"
+            )
+        if not all(math.isfinite(value) for value in means) or not all(0 < value < math.inf for value in stds):
+            raise ConfigError(f"mean of {self.name!r} must be finite and std above 0, not {means} and {stds}")
+        return dataclasses.replace(self, mean=means, std=stds)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a data set is here.
+
+    Attributes:
+        ready: whether `load` will find it.
+        where: the folder where it was found, `built in`, or how to get it.
+    """
+
+    ready: bool
+    where: str
+
+
+def from_arrays(
+    train_images: ArrayLike,
+    train_labels: ArrayLike,
+    test_images: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    name: str = "arrays",
+    classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Make a Dataset of one's own arrays: NumPy's, or what NumPy reads, such as PyTorch's on the CPU.
+
+    Args:
+        train_images, test_images: uint8 [n, height, width, channels], or [n, height, width] for one channel.
+            Contiguous arrays are kept, not copied.
+        train_labels, test_labels: integers [n], counted from 0.
+        classes: number of classes; by default the largest label plus 1.
+        mean, std: one number a channel, of pixels scaled to [0, 1]; by default those of the training set.
+
+    Raises:
+        DataError: an array of another type or shape, or a label out of range; the message names it.
+        ConfigError: normalisation constants that do not fit.
+    """
+    x_train, x_test = _check_images("train_images", train_images), _check_images("test_images", test_images)
+    y_train = _check_labels("train_labels", train_labels, len(x_train))
+    y_test = _check_labels("test_labels", test_labels, len(x_test))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(
+            f"train_images are {x_train.shape[1:]} (height, width, channels), test_images {x_test.shape[1:]}"
+        )
+    count = int(max(y_train.max(), y_test.max())) + 1 if classes is None else classes
+    for which, labels in (("train_labels", y_train), ("test_labels", y_test)):
+        if labels.min() < 0 or labels.max() >= count:
+            raise DataError(f"{which} hold {labels.min()} to {labels.max()}, and {count} classes are 0 to {count - 1}")
+    if class_names is not None and len(class_names) != count:
+        raise DataError(f"class_names holds {len(class_names)} names for {count} classes")
+    own_mean, own_std = channel_statistics(x_train) if mean is None or std is None else (mean, std)
+    names = None if class_names is None else tuple(class_names)
+    dataset = Dataset(name, x_train, y_train, x_test, y_test, count, (), (), names)
+    return dataset.normalised_by(own_mean if mean is None else mean, own_std if std is None else std)
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (ddof 0) of each channel, of pixels scaled to [0, 1].
+
+    Counted in integers, so equal images give equal floats on every machine. A channel of one constant value
+    gets 1 as its standard deviation, so that it can be divided by.
+
+    Args:
+        images: uint8 [n, height, width, channels].
+    """
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        counts = [int(count) for count in np.bincount(images[..., channel].ravel(), minlength=256)]
+        total = sum(counts)
+        first = Fraction(sum(value * count for value, count in enumerate(counts)), total)
+        second = Fraction(sum(value**2 * count for value, count in enumerate(counts)), total)
+        variance = (second - first**2) / 255**2
+        means.append(float(first / 255))
+        stds.append(math.sqrt(float(variance)) if variance else 1.0)
+    return tuple(means), tuple(stds)
+
+
+def _check_images(which: str, images: ArrayLike) -> NDArray[np.uint8]:
+    array = np.asarray(images)
+    if array.dtype != np.uint8:
+        hint = "; pass the pixels as they are, 0 to 255: popnet normalises them" if array.dtype.kind == "f" else ""
+        raise DataError(f"{which} must be uint8, not {array.dtype}{hint}")
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    if array.ndim != 4 or array.size == 0:
+        raise DataError(f"{which} must be [n, height, width] or [n, height, width, channels], not {array.shape}")
+    if array.shape[3] > _LARGEST_CHANNEL_COUNT >= array.shape[1]:
+        raise DataError(
+            f"{which} of shape {array.shape} seem to be [n, channels, height, width]: "
+            f"pass [n, height, width, channels], such as images.transpose(0, 2, 3, 1)"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _check_labels(which: str, labels: ArrayLike, examples: int) -> NDArray[np.int64]:
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{which} must be integers, not {array.dtype}")
+    if array.shape != (examples,):
+        raise DataError(f"{which} must be [{examples}], one for each image, not {array.shape}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+# The data sets by name.
+
+_Loader = Callable[..., Dataset]
+_loaders: dict[str, _Loader] = {}  # each takes (root, **options)
+_sources: dict[str, FileSource] = {}
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset:
+    """Load a data set.
+
+    Args:
+        name: one of `names()`.
+        root: the folder with the files; it alone is searched. Without it, a system package's folder where
+            there is one, then $POPNET_DATA, or ~/.cache/popnet/data.
+        **options: `mean` and `std` replace the data set's normalisation constants; the rest is the data set's
+            own, such as `seed` of `synthetic`.
+
+    Raises:
+        ConfigError: unknown name or option.
+        DataError: the files are missing or damaged; the message says where they were looked for and how to
+            get them.
+    """
+    loader = _loaders[check_name(name)]
+    mean, std = options.pop("mean", None), options.pop("std", None)
+    known = list(inspect.signature(loader).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"data set {name!r} has no option {option!r}: {nearest(option, [*known, 'mean', 'std'])}")
+    dataset = loader(None if root is None else Path(root).expanduser(), **options)
+    if mean is None and std is None:
+        return dataset
+    return dataset.normalised_by(dataset.mean if mean is None else mean, dataset.std if std is None else std)
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that `load` knows, in alphabetical order."""
+    return tuple(sorted(_loaders))
+
+
+def check_name(name: str) -> str:
+    """Return the name of a data set that exists, here or to be got.
+
+    Raises:
+        ConfigError: no such data set; the message proposes the nearest names.
+    """
+    if name not in _loaders:
+        raise ConfigError(f"unknown dataset {name!r}: {nearest(name, _loaders)}")
+    return name
+
+
+def available(root: str | os.PathLike[str] | None = None) -> dict[str, Availability]:
+    """Each data set's name with where it was found, or how to get it; the files are not read."""
+    chosen = None if root is None else Path(root).expanduser()
+    return {name: _availability(name, chosen) for name in names()}
+
+
+def _availability(name: str, root: Path | None) -> Availability:
+    if name not in _sources:
+        return Availability(True, "built in")
+    folder = files.locate(_sources[name], root)
+    if folder is None:
+        return Availability(False, files.how_to_get(_sources[name], root))
+    return Availability(True, str(folder))
+
+
+def fetch(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
+    """Download a data set through torchvision, to where `load` with the same root finds it.
+
+    Returns:
+        The folder that holds it; None for one that is built in.
+
+    Raises:
+        ConfigError: unknown name.
+        DataError: the download failed.
+    """
+    if check_name(name) not in _sources:
+        return None
+    return files.fetch(_sources[name], None if root is None else Path(root).expanduser())
+
+
+def _builtin(name: str) -> Callable[[_Loader], _Loader]:
+    def enter(loader: _Loader) -> _Loader:
+        _loaders[name] = loader
+        return loader
+
+    return enter
+
+
+@_builtin("digits")
+def _digits(root: Path | None) -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8x8: the first 898 train, the last 899 test.
+
+    Pixels of 0 to 16 become 0 to 255, value * 255 / 16 rounded to the nearest, half up. Normalised by the
+    training set's own mean and standard deviation.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    values = bunch.images.astype(np.int64)
+    images = ((values * 255 + 8) // 16).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    return from_arrays(images[:898], labels[:898], images[898:], labels[898:], name="digits", classes=10)
+
+
+@_builtin("synthetic")
+def _synthetic(
+    root: Path | None,
+    train: int = 2000,
+    test: int = 1000,
+    height: int = 32,
+    width: int = 32,
+    channels: int = 3,
+    classes: int = 10,
+    signal: float | None = None,
+    seed: int = 1,
+) -> Dataset:
+    """Seeded images of any shape: a template for each class under noise, see `popnet.data.synthetic`.
+
+    `signal`, 0 to 1, is the template's weight; by default 3.5 / sqrt(pixels * channels), at which a linear
+    model is right on about three quarters of ten balanced classes. A smaller seeded set is the beginning of a
+    larger one. Normalised by the training set's own mean and standard deviation.
+    """
+    sizes = {
+        "train": train,
+        "test": test,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "classes": classes,
+    }
+    for option, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"data set 'synthetic': {option} must be a positive integer, not {size!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ConfigError(f"data set 'synthetic': seed must be 0 to 2**64 - 1, not {seed!r}")
+    if signal is None:
+        signal = min(1.0, _MODERATE_SIGNAL / math.sqrt(height * width * channels))
+    if not 0 <= signal <= 1:
+        raise ConfigError(f"data set 'synthetic': signal must be 0 to 1, not {signal!r}")
+    shape = (height, width, channels)
+    x_train, y_train = synthetic.make_split(
+        train, shape, classes, signal, seed, synthetic.TRAIN_LABELS, synthetic.TRAIN_NOISE
+    )
+    x_test, y_test = synthetic.make_split(
+        test, shape, classes, signal, seed, synthetic.TEST_LABELS, synthetic.TEST_NOISE
+    )
+    mean, std = channel_statistics(x_train)
+    return Dataset("synthetic", x_train, y_train, x_test, y_test, classes, mean, std)
+
+
+def _in_files(
+    source: FileSource,
+    classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    class_names: tuple[str, ...] | None = None,
+) -> None:
+    def loader(root: Path | None) -> Dataset:
+        train, test, names_found = files.read(source, root)
+        return from_arrays(
+            *train,
+            *test,
+            name=source.name,
+            classes=classes,
+            mean=mean,
+            std=std,
+            class_names=class_names or names_found,
+        )
+
+    _loaders[source.name] = loader
+    _sources[source.name] = source
+
+
+# Constants: Summers & Dinneen's for CIFAR-10 and MNIST; the data's own, rounded, for the other two.
+_in_files(
+    FileSource("cifar10", "CIFAR10", "cifar-10-batches-py"),
+    classes=10,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+)
+_in_files(
+    FileSource("cifar100", "CIFAR100", "cifar-100-python"),
+    classes=100,
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+)
+_in_files(FileSource("mnist", "MNIST", "MNIST/raw", idx=True), classes=10, mean=(0.1307,), std=(0.3081,))
+_in_files(
+    FileSource(
+        "fashion_mnist",
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        idx=True,
+        packaged=files.DEBIAN_FASHION_MNIST,
+        package="dataset-fashion-mnist",
+    ),
+    classes=10,
+    mean=(0.2860,),
+    std=(0.3530,),
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+)
