@@ -1,5 +1,5 @@
-// The module popnet._native: bindings and nothing else. popnet/native.py is its only caller and checks every argument;
-// here pointers are integers. Functions that end in _cuda exist only where CUDA was compiled.
+// The module popnet._native: bindings and nothing else. popnet/native.py is its only caller and checks every
+// argument; here pointers are integers. Functions that end in _cuda exist only where CUDA was compiled.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -28,9 +28,12 @@ T* pointer(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
-FloatType float_type(bool bfloat16) { return bfloat16 ? FloatType::BFLOAT16 : FloatType::FLOAT32; }
+FloatType float_type(bool bfloat16) {
+    return bfloat16 ? FloatType::BFLOAT16 : FloatType::FLOAT32;
+}
 
-// ---- common -------------------------------------------------------------------------------------------------------
+// ---- common
+// -------------------------------------------------------------------------------------------------------
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
     Words words = philox4x32(c[0], c[1], c[2], c[3], k[0], k[1]);
@@ -56,11 +59,12 @@ void bind_common(py::module_& m) {
 #endif
 }
 
-// ---- data ---------------------------------------------------------------------------------------------------------
+// ---- data
+// ---------------------------------------------------------------------------------------------------------
 
 ImageSet image_set(Address pixels, std::array<int64_t, 4> shape) {
-    return ImageSet{pointer<const uint8_t>(pixels), shape[0], static_cast<int>(shape[1]), static_cast<int>(shape[2]),
-                    static_cast<int>(shape[3])};
+    return ImageSet{pointer<const uint8_t>(pixels), shape[0], static_cast<int>(shape[1]),
+                    static_cast<int>(shape[2]), static_cast<int>(shape[3])};
 }
 
 Batch batch(Address out, bool bfloat16, bool channels_last, Address indices, int64_t size) {
@@ -77,8 +81,8 @@ Normalisation normalisation(const std::vector<double>& mean, const std::vector<d
     return result;
 }
 
-Augmentation random_augmentation(uint64_t seed, uint32_t epoch, int crop, bool flip, int translate, int cutout,
-                                 const std::vector<uint8_t>& fill) {
+Augmentation random_augmentation(uint64_t seed, uint32_t epoch, int crop, bool flip, int translate,
+                                 int cutout, const std::vector<uint8_t>& fill) {
     Augmentation result{};
     result.random = true;
     result.seed = seed;
@@ -110,7 +114,8 @@ void bind_data(py::module_& m) {
 
     m.def(
         "permutation_cpu",
-        [](Address order, int64_t size, uint64_t seed, uint32_t source, uint32_t epoch, uint32_t block, int threads) {
+        [](Address order, int64_t size, uint64_t seed, uint32_t source, uint32_t epoch, uint32_t block,
+           int threads) {
             permutation_cpu(pointer<int64_t>(order), size, seed, source, epoch, block, threads);
         },
         py::call_guard<Unlocked>());
@@ -119,10 +124,10 @@ void bind_data(py::module_& m) {
     m.def("permutation_workspace_cuda", &permutation_workspace_cuda, py::call_guard<Unlocked>());
     m.def(
         "permutation_cuda",
-        [](Address order, Address workspace, size_t workspace_bytes, int64_t size, uint64_t seed, uint32_t source,
-           uint32_t epoch, uint32_t block, Address stream) {
-            permutation_cuda(pointer<int64_t>(order), pointer<void>(workspace), workspace_bytes, size, seed, source,
-                             epoch, block, pointer<void>(stream));
+        [](Address order, Address workspace, size_t workspace_bytes, int64_t size, uint64_t seed,
+           uint32_t source, uint32_t epoch, uint32_t block, Address stream) {
+            permutation_cuda(pointer<int64_t>(order), pointer<void>(workspace), workspace_bytes, size, seed,
+                             source, epoch, block, pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
     m.def(
@@ -135,7 +140,8 @@ void bind_data(py::module_& m) {
 #endif
 }
 
-// ---- training -----------------------------------------------------------------------------------------------------
+// ---- training
+// -----------------------------------------------------------------------------------------------------
 
 std::vector<Segment> segment_list(const std::vector<std::tuple<int64_t, int64_t, double, double>>& rows) {
     std::vector<Segment> segments;
@@ -167,57 +173,59 @@ void bind_training(py::module_& m) {
 
     m.def(
         "sgd_cpu",
-        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum, bool nesterov,
-           bool zero_gradients, int threads) {
+        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum,
+           bool nesterov, bool zero_gradients, int threads) {
             sgd_cpu(flat_sgd(buffers), segments.list,
                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients}, threads);
         },
         py::call_guard<Unlocked>());
     m.def(
         "adam_cpu",
-        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1, double beta2,
-           double eps, int64_t step, bool zero_gradients, int threads) {
-            adam_cpu(flat_adam(buffers), segments.list, AdamOptions{lr, beta1, beta2, eps, step, zero_gradients},
-                     threads);
+        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1,
+           double beta2, double eps, int64_t step, bool zero_gradients, int threads) {
+            adam_cpu(flat_adam(buffers), segments.list,
+                     AdamOptions{lr, beta1, beta2, eps, step, zero_gradients}, threads);
         },
         py::call_guard<Unlocked>());
     m.def(
         "dropout_mask_cpu",
-        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p, uint64_t seed,
-           uint32_t step, uint32_t layer, int threads) {
-            dropout_mask_cpu(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids), examples,
-                             elements, p, DropoutKey{seed, step, layer}, threads);
+        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p,
+           uint64_t seed, uint32_t step, uint32_t layer, int threads) {
+            dropout_mask_cpu(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids),
+                             examples, elements, p, DropoutKey{seed, step, layer}, threads);
         },
         py::call_guard<Unlocked>());
 #ifdef POPNET_CUDA
     m.def(
         "sgd_cuda",
-        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum, bool nesterov,
-           bool zero_gradients, Address stream) {
+        [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum,
+           bool nesterov, bool zero_gradients, Address stream) {
             sgd_cuda(flat_sgd(buffers), segments.list,
-                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients}, pointer<void>(stream));
+                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients},
+                     pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
     m.def(
         "adam_cuda",
-        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1, double beta2,
-           double eps, int64_t step, bool zero_gradients, Address stream) {
-            adam_cuda(flat_adam(buffers), segments.list, AdamOptions{lr, beta1, beta2, eps, step, zero_gradients},
-                      pointer<void>(stream));
+        [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1,
+           double beta2, double eps, int64_t step, bool zero_gradients, Address stream) {
+            adam_cuda(flat_adam(buffers), segments.list,
+                      AdamOptions{lr, beta1, beta2, eps, step, zero_gradients}, pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
     m.def(
         "dropout_mask_cuda",
-        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p, uint64_t seed,
-           uint32_t step, uint32_t layer, Address stream) {
-            dropout_mask_cuda(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids), examples,
-                              elements, p, DropoutKey{seed, step, layer}, pointer<void>(stream));
+        [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p,
+           uint64_t seed, uint32_t step, uint32_t layer, Address stream) {
+            dropout_mask_cuda(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids),
+                              examples, elements, p, DropoutKey{seed, step, layer}, pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
 #endif
 }
 
-// ---- metrics ------------------------------------------------------------------------------------------------------
+// ---- metrics
+// ------------------------------------------------------------------------------------------------------
 
 }  // namespace
 }  // namespace popnet

@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -135,7 +136,12 @@ def permutation(
         int64 [size].
     """
     size = _integer("size", size, 0, 2**31)
-    words = (check_seed(seed), check_word("source", source), check_word("epoch", epoch), check_word("block", block))
+    words = (
+        check_seed(seed),
+        check_word("source", source),
+        check_word("epoch", epoch),
+        check_word("block", block),
+    )
     threads = _threads(threads)
     device = torch.device(device)
     if device.type == "cuda":
@@ -310,7 +316,9 @@ def segments(rows: Iterable[tuple[int, int, float, float]]) -> Segments:
         offset = _integer("offset", offset, 0, 2**40)
         length = _integer("length", length, 0, 2**40)
         if offset < end:
-            raise ValueError(f"segments must be ascending and apart, but one ends at {end}, the next begins at {offset}")
+            raise ValueError(
+                f"segments must be ascending and apart, but one ends at {end}, the next begins at {offset}"
+            )
         end = offset + length
         multiplier = _number("rate multiplier", rate_multiplier, -1e30, 1e30)
         checked.append((offset, length, multiplier, _number("weight decay", weight_decay, 0.0, 1e30)))
@@ -344,7 +352,12 @@ def sgd_step(
     device = _check_flat(buffers, segments)
     addresses = [buffer.data_ptr() for buffer in buffers.values()]
     arguments = (
-        *(addresses, segments.native, _number("lr", lr, -1e30, 1e30), _number("momentum", momentum, 0.0, 1e6)),
+        *(
+            addresses,
+            segments.native,
+            _number("lr", lr, -1e30, 1e30),
+            _number("momentum", momentum, 0.0, 1e6),
+        ),
         *(bool(nesterov), bool(zero_grad)),
     )
     threads = _threads(threads)
@@ -413,7 +426,7 @@ def _check_flat(buffers: dict[str, Tensor], segments: Segments) -> torch.device:
         if len(buffer) != len(buffers["parameters"]):
             raise ValueError(f"{name} has {len(buffer)} elements, but parameters has {len(buffers['parameters'])}")
     spans = sorted((buffer.data_ptr(), name) for name, buffer in buffers.items())
-    for (start, name), (next_start, next_name) in zip(spans, spans[1:]):
+    for (start, name), (next_start, next_name) in pairwise(spans):
         if start + 4 * segments.end > next_start:
             raise ValueError(f"{next_name} overlaps {name} in memory")
     return _same_device("parameters", buffers)

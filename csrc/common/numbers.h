@@ -1,6 +1,7 @@
 // The few floating-point primitives whose bits must agree between the CPU and the GPU.
 //
-// Compiled with contraction off on both sides, so a fused multiply-add happens where it is written and nowhere else.
+// Compiled with contraction off on both sides, so a fused multiply-add happens where it is written and
+// nowhere else.
 #pragma once
 
 #include <cstdint>

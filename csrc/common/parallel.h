@@ -1,7 +1,8 @@
 // parallel_for(items, threads, f): f(begin, end) over a static split of 0 .. items-1.
 //
-// Whatever f computes for an item must not depend on the split. Only the num_threads clause is used: the OpenMP
-// runtime is shared with PyTorch, and omp_set_num_threads would change PyTorch's count, hence its bits.
+// Whatever f computes for an item must not depend on the split. Only the num_threads clause is used: the
+// OpenMP runtime is shared with PyTorch, and omp_set_num_threads would change PyTorch's count, hence its
+// bits.
 #pragma once
 
 #include <algorithm>

@@ -9,9 +9,9 @@
 #include "common/parallel.h"
 #include "data/placement.h"
 
-// An image is assembled as uint8 rows (moved, mirrored, cut) in a strip that stays in the first-level cache, then the
-// strip is converted in long vectorised loops. No pixel is tested for being inside: a row is zeros, a contiguous piece
-// of the source, zeros.
+// An image is assembled as uint8 rows (moved, mirrored, cut) in a strip that stays in the first-level cache,
+// then the strip is converted in long vectorised loops. No pixel is tested for being inside: a row is zeros,
+// a contiguous piece of the source, zeros.
 
 namespace popnet {
 namespace {
@@ -27,8 +27,8 @@ typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 #define POPNET_SHUFFLE(v, ...) __builtin_shuffle(v, Bytes16{__VA_ARGS__})
 #endif
 
-// Whole groups of pixels: load 16 bytes, shuffle, store 16 bytes. With three channels a group is 15 bytes; the byte too
-// many is read and written inside the row, as one pixel always stays for the loop at the end.
+// Whole groups of pixels: load 16 bytes, shuffle, store 16 bytes. With three channels a group is 15 bytes;
+// the byte too many is read and written inside the row, as one pixel always stays for the loop at the end.
 void mirror_row(uint8_t* out, const uint8_t* in, int64_t pixels, int channels) {
     const uint8_t* end = in + pixels * channels;
     Bytes16 group;
@@ -95,10 +95,16 @@ void assemble_row(uint8_t* row, const uint8_t* image, const ImageSet& images, co
     }
 }
 
+// Images are picked at random from a set larger than any cache: asking for the next image's row while this
+// one's is worked on hides most of the memory's latency.
+void prefetch(const uint8_t* bytes, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(bytes + i, 0, 2);
+}
+
 // Interleaved channels: scale and shift hold the channels' constants repeated, kPatternPixels times.
 template <typename T>
-void convert_interleaved(T* __restrict out, const uint8_t* __restrict in, int64_t count, const float* __restrict scale,
-                         const float* __restrict shift, int64_t pattern) {
+void convert_interleaved(T* __restrict out, const uint8_t* __restrict in, int64_t count,
+                         const float* __restrict scale, const float* __restrict shift, int64_t pattern) {
     for (; count > 0; count -= pattern, in += pattern, out += pattern) {
         int64_t length = std::min(count, pattern);
         for (int64_t i = 0; i < length; ++i) out[i] = round_to<T>(normalise(in[i], scale[i], shift[i]));
@@ -107,13 +113,14 @@ void convert_interleaved(T* __restrict out, const uint8_t* __restrict in, int64_
 
 // One channel of `pixels` interleaved pixels, as a plane.
 template <typename T, int kStride>
-void convert_plane(T* __restrict out, const uint8_t* __restrict in, int64_t pixels, float scale, float shift) {
+void convert_plane(T* __restrict out, const uint8_t* __restrict in, int64_t pixels, float scale,
+                   float shift) {
     for (int64_t i = 0; i < pixels; ++i) out[i] = round_to<T>(normalise(in[i * kStride], scale, shift));
 }
 
 template <typename T>
-void convert_plane_any(T* __restrict out, const uint8_t* __restrict in, int64_t pixels, int64_t stride, float scale,
-                       float shift) {
+void convert_plane_any(T* __restrict out, const uint8_t* __restrict in, int64_t pixels, int64_t stride,
+                       float scale, float shift) {
     for (int64_t i = 0; i < pixels; ++i) out[i] = round_to<T>(normalise(in[i * stride], scale, shift));
 }
 
@@ -132,17 +139,20 @@ public:
         }
     }
 
-    void image(int64_t b) {
+    // Element b of the batch; b_next is the one this thread does next.
+    void image(int64_t b, int64_t b_next) {
         int64_t index = batch_.indices[b], elements = images_.height * row_bytes_;
         const uint8_t* source = images_.pixels + index * elements;
+        const uint8_t* next = images_.pixels + batch_.indices[b_next] * elements;
         T* out = static_cast<T*>(batch_.data) + b * elements;
         Placement placement = place(augmentation_, index, images_.height, images_.width);
         Columns columns = columns_from_source(placement, images_.width);
         for (int64_t y = 0; y < images_.height; y += strip_rows_) {
             int64_t rows = std::min(strip_rows_, images_.height - y);
             for (int64_t r = 0; r < rows; ++r) {
-                assemble_row(strip_.data() + r * row_bytes_, source, images_, placement, columns, augmentation_.fill,
-                             y + r);
+                prefetch(next + (y + r) * row_bytes_, row_bytes_);
+                assemble_row(strip_.data() + r * row_bytes_, source, images_, placement, columns,
+                             augmentation_.fill, y + r);
             }
             convert_strip(out, y, rows);
         }
@@ -151,8 +161,9 @@ public:
 private:
     void convert_strip(T* image, int64_t y, int64_t rows) {
         if (batch_.layout == Layout::NHWC || images_.channels == 1) {
-            convert_interleaved(image + y * row_bytes_, strip_.data(), rows * row_bytes_, scale_pattern_.data(),
-                                shift_pattern_.data(), static_cast<int64_t>(scale_pattern_.size()));
+            convert_interleaved(image + y * row_bytes_, strip_.data(), rows * row_bytes_,
+                                scale_pattern_.data(), shift_pattern_.data(),
+                                static_cast<int64_t>(scale_pattern_.size()));
             return;
         }
         int64_t plane = static_cast<int64_t>(images_.height) * images_.width, pixels = rows * images_.width;
@@ -181,7 +192,7 @@ void augment(const ImageSet& images, const Batch& batch, const Augmentation& aug
              const Normalisation& normalisation, int threads) {
     parallel_for(batch.size, threads, [&](int64_t begin, int64_t end) {
         Augmenter<T> augmenter(images, batch, augmentation, normalisation);
-        for (int64_t b = begin; b < end; ++b) augmenter.image(b);
+        for (int64_t b = begin; b < end; ++b) augmenter.image(b, std::min(b + 1, end - 1));
     });
 }
 
@@ -191,8 +202,9 @@ void augment_cpu(const ImageSet& images, const Batch& batch, const Augmentation&
                  const Normalisation& normalisation, int threads) {
     for (int64_t b = 0; b < batch.size; ++b) {
         if (batch.indices[b] < 0 || batch.indices[b] >= images.count) {
-            throw std::out_of_range("indices[" + std::to_string(b) + "] is " + std::to_string(batch.indices[b]) +
-                                    ", but there are " + std::to_string(images.count) + " images");
+            throw std::out_of_range("indices[" + std::to_string(b) + "] is " +
+                                    std::to_string(batch.indices[b]) + ", but there are " +
+                                    std::to_string(images.count) + " images");
         }
     }
     if (batch.type == FloatType::FLOAT32) {

@@ -25,8 +25,8 @@ __device__ uint8_t augmented_pixel(const uint8_t* image, const ImageSet& images,
     return image[(static_cast<int64_t>(y) * images.width + x) * images.channels + c];
 }
 
-// One block an image (blocks stride over the batch); its threads walk the elements in the order of the output's
-// memory, so that writes are coalesced.
+// One block an image (blocks stride over the batch); its threads walk the elements in the order of the
+// output's memory, so that writes are coalesced.
 template <typename T>
 __global__ void augment_kernel(ImageSet images, T* out, const int64_t* indices, int64_t batch, Layout layout,
                                Augmentation augmentation, Normalisation normalisation) {
@@ -65,11 +65,13 @@ void augment_cuda(const ImageSet& images, const Batch& batch, const Augmentation
     unsigned blocks = blocks_for(batch.size, 1);
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     if (batch.type == FloatType::FLOAT32) {
-        augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<float*>(batch.data), batch.indices,
-                                                             batch.size, batch.layout, augmentation, normalisation);
+        augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<float*>(batch.data),
+                                                             batch.indices, batch.size, batch.layout,
+                                                             augmentation, normalisation);
     } else {
-        augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<BFloat16*>(batch.data), batch.indices,
-                                                             batch.size, batch.layout, augmentation, normalisation);
+        augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<BFloat16*>(batch.data),
+                                                             batch.indices, batch.size, batch.layout,
+                                                             augmentation, normalisation);
     }
     check_cuda(cudaGetLastError(), "augment");
 }

@@ -21,9 +21,10 @@ constexpr uint64_t kDigitMask = (1u << kDigitBits) - 1;
 
 }  // namespace
 
-// Least significant digit first radix sort. It is stable and starts from ascending indices, so ties keep their order.
-void permutation_cpu(int64_t* order, int64_t size, uint64_t seed, uint32_t source, uint32_t epoch, uint32_t block,
-                     int threads) {
+// Least significant digit first radix sort. It is stable and starts from ascending indices, so ties keep
+// their order.
+void permutation_cpu(int64_t* order, int64_t size, uint64_t seed, uint32_t source, uint32_t epoch,
+                     uint32_t block, int threads) {
     auto keys = std::make_unique_for_overwrite<uint64_t[]>(size);
     parallel_for((size + 1) / 2, threads, [&](int64_t begin, int64_t end) {
         for (int64_t pair = begin; pair < end; ++pair) {

@@ -15,7 +15,8 @@ struct Placement {
 };
 
 POPNET_HOST_DEVICE Placement place(const Augmentation& augmentation, int64_t index, int height, int width) {
-    if (!augmentation.random) return Placement{augmentation.dy, augmentation.dx, augmentation.mirror, 0, 0, 0, 0, 0};
+    if (!augmentation.random)
+        return Placement{augmentation.dy, augmentation.dx, augmentation.mirror, 0, 0, 0, 0, 0};
     Placement placement{};
     uint32_t image = static_cast<uint32_t>(index);
     if (augmentation.crop > 0 || augmentation.flip) {
@@ -31,8 +32,10 @@ POPNET_HOST_DEVICE Placement place(const Augmentation& augmentation, int64_t ind
         placement.ty = static_cast<int>(uniform_integer(words.word[0], offsets)) - augmentation.translate;
         placement.tx = static_cast<int>(uniform_integer(words.word[1], offsets)) - augmentation.translate;
         placement.cutout = augmentation.cutout;
-        placement.cutout_y = static_cast<int>(uniform_integer(words.word[2], height - augmentation.cutout + 1));
-        placement.cutout_x = static_cast<int>(uniform_integer(words.word[3], width - augmentation.cutout + 1));
+        placement.cutout_y =
+            static_cast<int>(uniform_integer(words.word[2], height - augmentation.cutout + 1));
+        placement.cutout_x =
+            static_cast<int>(uniform_integer(words.word[3], width - augmentation.cutout + 1));
     }
     return placement;
 }

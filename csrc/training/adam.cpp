@@ -18,13 +18,15 @@ void update(float* __restrict p, float* __restrict g, float* __restrict m, float
 
 }  // namespace
 
-void adam_cpu(const FlatAdam& buffers, const std::vector<Segment>& segments, const AdamOptions& options, int threads) {
+void adam_cpu(const FlatAdam& buffers, const std::vector<Segment>& segments, const AdamOptions& options,
+              int threads) {
     AdamConstants constants = adam_constants(options);
     parallel_for(total_length(segments), threads, [&](int64_t begin, int64_t end) {
         for_each_piece(segments, begin, end, [&](const Segment& segment, int64_t first, int64_t count) {
             float* gradients = buffers.gradients + first;
-            update(buffers.parameters + first, gradients, buffers.first_moment + first, buffers.second_moment + first,
-                   count, adam_negative_rate(options, segment), segment.weight_decay, constants);
+            update(buffers.parameters + first, gradients, buffers.first_moment + first,
+                   buffers.second_moment + first, count, adam_negative_rate(options, segment),
+                   segment.weight_decay, constants);
             if (options.zero_gradients) std::memset(gradients, 0, count * sizeof(float));
         });
     });

@@ -16,9 +16,10 @@ struct Update {
     bool zero_gradients;
 
     __device__ void operator()(int64_t i, const ElementOptions& options) const {
-        float parameter = buffers.parameters[i], first = buffers.first_moment[i], second = buffers.second_moment[i];
-        adam_element(parameter, buffers.gradients[i], first, second, options.negative_rate, options.weight_decay,
-                     constants);
+        float parameter = buffers.parameters[i], first = buffers.first_moment[i],
+              second = buffers.second_moment[i];
+        adam_element(parameter, buffers.gradients[i], first, second, options.negative_rate,
+                     options.weight_decay, constants);
         buffers.parameters[i] = parameter;
         buffers.first_moment[i] = first;
         buffers.second_moment[i] = second;

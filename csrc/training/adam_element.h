@@ -24,8 +24,9 @@ inline float adam_negative_rate(const AdamOptions& options, const Segment& segme
     return -static_cast<float>(options.lr * segment.rate_multiplier / correction);
 }
 
-POPNET_HOST_DEVICE void adam_element(float& parameter, float gradient, float& first, float& second, float negative_rate,
-                                     float weight_decay, const AdamConstants& constants) {
+POPNET_HOST_DEVICE void adam_element(float& parameter, float gradient, float& first, float& second,
+                                     float negative_rate, float weight_decay,
+                                     const AdamConstants& constants) {
     float decayed = fused_multiply_add(weight_decay, parameter, gradient);
     first = fused_multiply_add(constants.one_minus_beta1, decayed - first, first);
     second = fused_multiply_add(constants.one_minus_beta2 * decayed, decayed, constants.beta2 * second);

@@ -24,13 +24,14 @@ void mask_row(T* __restrict out, uint32_t example, int64_t elements, const Dropo
             for (int w = 0; w < 4; ++w) words[w][lane] = block.word[w];
         }
         int64_t count = std::min(4 * kLanes, elements - 4 * first);
-        for (int64_t i = 0; i < count; ++i) out[4 * first + i] = dropout_value<T>(words[i % 4][i / 4], values);
+        for (int64_t i = 0; i < count; ++i)
+            out[4 * first + i] = dropout_value<T>(words[i % 4][i / 4], values);
     }
 }
 
 template <typename T>
-void mask(T* out, const int64_t* example_ids, int64_t examples, int64_t elements, double p, const DropoutKey& key,
-          int threads) {
+void mask(T* out, const int64_t* example_ids, int64_t examples, int64_t elements, double p,
+          const DropoutKey& key, int threads) {
     DropoutValues values = dropout_values(p);
     parallel_for(examples, threads, [&](int64_t begin, int64_t end) {
         for (int64_t x = begin; x < end; ++x) {
@@ -41,12 +42,12 @@ void mask(T* out, const int64_t* example_ids, int64_t examples, int64_t elements
 
 }  // namespace
 
-void dropout_mask_cpu(void* out, FloatType type, const int64_t* example_ids, int64_t examples, int64_t elements,
-                      double p, const DropoutKey& key, int threads) {
+void dropout_mask_cpu(void* out, FloatType type, const int64_t* example_ids, int64_t examples,
+                      int64_t elements, double p, const DropoutKey& key, int threads) {
     for (int64_t x = 0; x < examples; ++x) {
         if (example_ids[x] < 0 || example_ids[x] > 0xffffffff) {
-            throw std::out_of_range("example_ids[" + std::to_string(x) + "] is " + std::to_string(example_ids[x]) +
-                                    ", but must be in 0 .. 2^32-1");
+            throw std::out_of_range("example_ids[" + std::to_string(x) + "] is " +
+                                    std::to_string(example_ids[x]) + ", but must be in 0 .. 2^32-1");
         }
     }
     if (type == FloatType::FLOAT32) {

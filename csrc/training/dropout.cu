@@ -13,7 +13,8 @@ __global__ void mask_kernel(T* out, const int64_t* example_ids, int64_t examples
                             DropoutValues values, DropoutKey key) {
     int64_t groups = (elements + 3) / 4;
     int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < examples * groups; i += stride) {
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < examples * groups;
+         i += stride) {
         int64_t x = i / groups, group = i % groups;
         int64_t example = example_ids[x];
         bool fits = example >= 0 && example <= 0xffffffff;
@@ -29,19 +30,19 @@ __global__ void mask_kernel(T* out, const int64_t* example_ids, int64_t examples
 
 }  // namespace
 
-void dropout_mask_cuda(void* out, FloatType type, const int64_t* example_ids, int64_t examples, int64_t elements,
-                       double p, const DropoutKey& key, void* stream) {
+void dropout_mask_cuda(void* out, FloatType type, const int64_t* example_ids, int64_t examples,
+                       int64_t elements, double p, const DropoutKey& key, void* stream) {
     int64_t groups = examples * ((elements + 3) / 4);
     if (groups == 0) return;
     unsigned blocks = blocks_for(groups, kThreads);
     DropoutValues values = dropout_values(p);
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     if (type == FloatType::FLOAT32) {
-        mask_kernel<<<blocks, kThreads, 0, cuda_stream>>>(static_cast<float*>(out), example_ids, examples, elements,
-                                                          values, key);
+        mask_kernel<<<blocks, kThreads, 0, cuda_stream>>>(static_cast<float*>(out), example_ids, examples,
+                                                          elements, values, key);
     } else {
-        mask_kernel<<<blocks, kThreads, 0, cuda_stream>>>(static_cast<BFloat16*>(out), example_ids, examples, elements,
-                                                          values, key);
+        mask_kernel<<<blocks, kThreads, 0, cuda_stream>>>(static_cast<BFloat16*>(out), example_ids, examples,
+                                                          elements, values, key);
     }
     check_cuda(cudaGetLastError(), "dropout mask");
 }

@@ -13,7 +13,8 @@ struct DropoutValues {
 };
 
 inline DropoutValues dropout_values(double p) {
-    return DropoutValues{static_cast<uint64_t>(p * 4294967296.0), p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f};
+    return DropoutValues{static_cast<uint64_t>(p * 4294967296.0),
+                         p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f};
 }
 
 // The words of elements 4 group .. 4 group + 3 of an example.

@@ -1,4 +1,5 @@
-// Launches one kernel for many segments: the table travels as a kernel argument, so nothing is copied or allocated.
+// Launches one kernel for many segments: the table travels as a kernel argument, so nothing is copied or
+// allocated.
 #pragma once
 
 #include <vector>
@@ -25,7 +26,8 @@ struct SegmentTable {
 template <typename Options, typename Update>
 __global__ void update_segments(const SegmentTable<Options> table, Update update) {
     int block = static_cast<int>(blockIdx.x);
-    int segment = 0, above = table.size;  // binary search: first_block[segment] <= block < first_block[segment + 1]
+    int segment = 0,
+        above = table.size;  // binary search: first_block[segment] <= block < first_block[segment + 1]
     while (above - segment > 1) {
         int middle = (segment + above) / 2;
         if (table.first_block[middle] <= block) {
@@ -50,8 +52,9 @@ void launch_segments(const std::vector<Segment>& segments, OptionsOf options_of,
     table.first_block[0] = 0;
     auto launch = [&] {
         if (table.first_block[table.size] > 0) {
-            update_segments<Options, Update><<<table.first_block[table.size], kSegmentThreads, 0,
-                                               static_cast<cudaStream_t>(stream)>>>(table, update);
+            update_segments<Options, Update>
+                <<<table.first_block[table.size], kSegmentThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+                    table, update);
             check_cuda(cudaGetLastError(), what);
         }
         table.size = 0;

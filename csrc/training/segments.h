@@ -22,8 +22,8 @@ inline int64_t total_length(const std::vector<Segment>& segments) {
     return total;
 }
 
-// Elements begin .. end-1 of all segments laid end to end: f(segment, first, count) for each piece, `first` an offset
-// into the flat buffer.
+// Elements begin .. end-1 of all segments laid end to end: f(segment, first, count) for each piece, `first`
+// an offset into the flat buffer.
 template <typename Function>
 void for_each_piece(const std::vector<Segment>& segments, int64_t begin, int64_t end, Function&& function) {
     int64_t before = 0;

@@ -18,13 +18,15 @@ void update(float* __restrict p, float* __restrict g, float* __restrict m, int64
 
 }  // namespace
 
-void sgd_cpu(const FlatSgd& buffers, const std::vector<Segment>& segments, const SgdOptions& options, int threads) {
+void sgd_cpu(const FlatSgd& buffers, const std::vector<Segment>& segments, const SgdOptions& options,
+             int threads) {
     parallel_for(total_length(segments), threads, [&](int64_t begin, int64_t end) {
         for_each_piece(segments, begin, end, [&](const Segment& segment, int64_t first, int64_t count) {
             float* gradients = buffers.gradients + first;
             auto* function = options.nesterov ? update<true> : update<false>;
             function(buffers.parameters + first, gradients, buffers.momentum_buffer + first, count,
-                     -static_cast<float>(options.lr * segment.rate_multiplier), segment.weight_decay, options.momentum);
+                     -static_cast<float>(options.lr * segment.rate_multiplier), segment.weight_decay,
+                     options.momentum);
             if (options.zero_gradients) std::memset(gradients, 0, count * sizeof(float));
         });
     });

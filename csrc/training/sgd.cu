@@ -17,8 +17,8 @@ struct Update {
 
     __device__ void operator()(int64_t i, const ElementOptions& options) const {
         float parameter = buffers.parameters[i], moment = buffers.momentum_buffer[i];
-        sgd_element(parameter, buffers.gradients[i], moment, options.negative_rate, options.weight_decay, momentum,
-                    nesterov);
+        sgd_element(parameter, buffers.gradients[i], moment, options.negative_rate, options.weight_decay,
+                    momentum, nesterov);
         buffers.parameters[i] = parameter;
         buffers.momentum_buffer[i] = moment;
         if (zero_gradients) buffers.gradients[i] = 0.0f;
@@ -27,13 +27,15 @@ struct Update {
 
 }  // namespace
 
-void sgd_cuda(const FlatSgd& buffers, const std::vector<Segment>& segments, const SgdOptions& options, void* stream) {
+void sgd_cuda(const FlatSgd& buffers, const std::vector<Segment>& segments, const SgdOptions& options,
+              void* stream) {
     auto options_of = [&](const Segment& segment) {
-        return ElementOptions{-static_cast<float>(options.lr * segment.rate_multiplier), segment.weight_decay};
+        return ElementOptions{-static_cast<float>(options.lr * segment.rate_multiplier),
+                              segment.weight_decay};
     };
-    launch_segments<ElementOptions>(segments, options_of,
-                                    Update{buffers, options.momentum, options.nesterov, options.zero_gradients}, stream,
-                                    "SGD step");
+    launch_segments<ElementOptions>(
+        segments, options_of, Update{buffers, options.momentum, options.nesterov, options.zero_gradients},
+        stream, "SGD step");
 }
 
 }  // namespace popnet

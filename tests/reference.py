@@ -1,0 +1,169 @@
+"""Oracles: what every native kernel computes, in plain, slow, obvious NumPy. Tests compare against these."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+SHUFFLE, AUGMENT, STOCHASTIC = 2, 3, 4
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+def philox4x32(counter, key):
+    """Philox4x32-10 as the paper's pseudo-code has it, in Python integers."""
+    c0, c1, c2, c3 = (int(word) for word in counter)
+    k0, k1 = (int(word) for word in key)
+    for _ in range(10):
+        high0, low0 = divmod(0xD2511F53 * c0, 2**32)
+        high1, low1 = divmod(0xCD9E8D57 * c2, 2**32)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return [c0, c1, c2, c3]
+
+
+def words(seed, source, epoch, index, block=0):
+    return philox4x32([index, epoch, block, source], [seed % 2**32, seed // 2**32])
+
+
+def uniform_integer(word, n):
+    return word * n // 2**32
+
+
+def permutation(seed, epoch, size, source=SHUFFLE, block=0):
+    """Indices sorted by (key, index)."""
+
+    def key(index):
+        pair = words(seed, source, epoch, index // 2, block)
+        low, high = pair[2 * (index % 2)], pair[2 * (index % 2) + 1]
+        return high * 2**32 + low
+
+    return np.array(sorted(range(size), key=lambda index: (key(index), index)), dtype=np.int64)
+
+
+# ---- floating point --------------------------------------------------------------------------------------------------
+
+
+def fma(a, b, c):
+    """float32 a * b + c rounded once, elementwise.
+
+    The product of two float32 is exact in float64; its sum with c is not always, and rounding that to float32 would
+    round twice. So the float64 sum is rounded to odd (Boldo and Melquiond): where it is inexact and its last bit is
+    even, it moves to its neighbour towards the error. Rounding that to float32 gives the once-rounded result.
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    c = np.asarray(c, np.float64)
+    product, c = np.broadcast_arrays(product, c)
+    total = product + c
+    # Knuth's two-sum: total + error is exactly product + c.
+    part = total - product
+    error = (product - (total - part)) + (c - part)
+    even = (np.atleast_1d(total).view(np.int64) & 1).reshape(total.shape) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
+    return odd.astype(np.float32)
+
+
+def bfloat16_bits(values):
+    """The bit patterns, uint16, of float32 values rounded to nearest, ties to even."""
+    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+def shift(image, dy, dx):
+    """out[y, x] = image[y + dy, x + dx], zero outside."""
+    out = np.zeros_like(image)
+    height, width = image.shape[:2]
+    for y in range(height):
+        for x in range(width):
+            if 0 <= y + dy < height and 0 <= x + dx < width:
+                out[y, x] = image[y + dy, x + dx]
+    return out
+
+
+def normalise(pixels, mean, std):
+    """float32 from uint8 [..., channels]."""
+    mean, std = np.array(mean, np.float64), np.array(std, np.float64)
+    scale, offset = (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    return fma(pixels.astype(np.float32), scale, offset)
+
+
+def augmented_image(image, index, *, seed, epoch, crop=0, flip=False, translate=0, cutout=0, fill=None):
+    """One uint8 image [h, w, c], augmented, still uint8."""
+    height, width, channels = image.shape
+    crop_y, crop_x, flip_word, _ = words(seed, AUGMENT, epoch, index, 0)
+    translate_y, translate_x, cutout_y, cutout_x = words(seed, AUGMENT, epoch, index, 1)
+
+    padded = np.pad(image, ((crop, crop), (crop, crop), (0, 0)))
+    y, x = uniform_integer(crop_y, 2 * crop + 1), uniform_integer(crop_x, 2 * crop + 1)
+    image = padded[y : y + height, x : x + width].copy()
+    if flip and uniform_integer(flip_word, 2) == 1:
+        image = image[:, ::-1].copy()
+    ty = uniform_integer(translate_y, 2 * translate + 1) - translate
+    tx = uniform_integer(translate_x, 2 * translate + 1) - translate
+    image = shift(image, -ty, -tx)
+    if cutout:
+        y, x = uniform_integer(cutout_y, height - cutout + 1), uniform_integer(cutout_x, width - cutout + 1)
+        image[y : y + cutout, x : x + cutout] = [0] * channels if fill is None else fill
+    return image
+
+
+def augment(images, indices, *, mean, std, **options):
+    """float32 [b, h, w, c]."""
+    chosen = [augmented_image(images[index], int(index), **options) for index in indices]
+    return normalise(np.array(chosen, np.uint8).reshape(len(indices), *images.shape[1:]), mean, std)
+
+
+def view(images, indices, *, mean, std, dy=0, dx=0, flip=False):
+    """float32 [b, h, w, c]."""
+    moved = [shift(images[index], dy, dx) for index in indices]
+    moved = np.array(moved, np.uint8).reshape(len(indices), *images.shape[1:])
+    return normalise(moved[:, :, ::-1] if flip else moved, mean, std)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def sgd(parameters, gradients, momentum_buffer, rows, *, lr, momentum, nesterov):
+    """New (parameters, momentum_buffer) after one step; rows are (offset, length, rate multiplier, weight decay)."""
+    p, m = parameters.copy(), momentum_buffer.copy()
+    momentum = np.float32(momentum)
+    for offset, length, multiplier, weight_decay in rows:
+        part = slice(offset, offset + length)
+        decayed = fma(np.float32(weight_decay), p[part], gradients[part])
+        m[part] = fma(momentum, m[part], decayed)
+        step = fma(momentum, m[part], decayed) if nesterov else m[part]
+        p[part] = fma(-np.float32(lr * multiplier), step, p[part])
+    return p, m
+
+
+def adam(parameters, gradients, first, second, rows, *, lr, beta1, beta2, eps, step):
+    """New (parameters, first moment, second moment) after one step."""
+    p, m, v = parameters.copy(), first.copy(), second.copy()
+    root = np.float32(math.sqrt(1.0 - beta2**step))
+    for offset, length, multiplier, weight_decay in rows:
+        part = slice(offset, offset + length)
+        decayed = fma(np.float32(weight_decay), p[part], gradients[part])
+        m[part] = fma(np.float32(1.0 - beta1), decayed - m[part], m[part])
+        v[part] = fma(np.float32(1.0 - beta2) * decayed, decayed, np.float32(beta2) * v[part])
+        denominator = np.sqrt(v[part]) / root + np.float32(eps)
+        rate = np.float32(lr * multiplier / (1.0 - beta1**step))
+        p[part] = fma(-rate, m[part] / denominator, p[part])
+    return p, m, v
+
+
+def dropout_mask(example_ids, elements, *, p, seed, step, layer):
+    """float32 [examples, elements]."""
+    mask = np.zeros((len(example_ids), elements), np.float32)
+    for row, example in enumerate(example_ids):
+        for e in range(elements):
+            counter = [e // 4, int(example), step, layer * 256 + STOCHASTIC]
+            word = philox4x32(counter, [seed % 2**32, seed // 2**32])[e % 4]
+            if word >= math.floor(p * 2**32):
+                mask[row, e] = 1.0 / (1.0 - p)
+    return mask
