@@ -7,10 +7,11 @@ wrong becomes one `ConfigError` that names the file, the key and the fix. The mo
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,9 +19,11 @@ import pydantic
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from popnet import data, models
 from popnet.errors import ConfigError, nearest
+from popnet.report import tables
 
 SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
 """The sources of nondeterminism, in the order in which tables and ledgers list them."""
@@ -60,6 +63,20 @@ class Component(Section):
     @property
     def label(self) -> str:
         return self.name or str(self.import_path)
+
+
+def _known(check_name: Callable[[str], str]) -> AfterValidator:
+    """Bring a component's name to its canonical form; an unknown one becomes an error that proposes the nearest."""
+
+    def check(component: Component) -> Component:
+        if component.name is None:
+            return component
+        try:
+            return component.model_copy(update={"name": check_name(component.name)})
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(check)
 
 
 class Optimizer(Section):
@@ -137,8 +154,8 @@ class Kernels(Section):
 class Recipe(Section):
     """Everything that defines a training except its seeds."""
 
-    dataset: Annotated[Component, _named("name")]
-    model: Annotated[Component, _named("name")]
+    dataset: Annotated[Component, _named("name"), _known(data.check_name)]
+    model: Annotated[Component, _named("name"), _known(models.check_name)]
     loss: Annotated[Component, _named("name")] = Component(name="cross_entropy")
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=1)]
@@ -163,20 +180,28 @@ class Recipe(Section):
             raise ValueError(f"{cycles} snapshots do not divide {self.epochs} epochs: change epochs or snapshots")
         if self.epochs and self.schedule.warmup_epochs >= self.epochs / cycles:
             raise ValueError(
-                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of the "
-                f"{self.epochs // cycles} epochs {'of a cycle' if cycles > 1 else ''}: shorten it".replace("  ", " ")
+                f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of the {self.epochs // cycles} "
+                f"epochs{' of a cycle' if cycles > 1 else ''}: shorten it"
             )
         if self.loss.name not in (None, "cross_entropy"):
-            raise ValueError(f"unknown loss {self.loss.name!r}: known: cross_entropy, or {{import: package.module:attr}}")
+            raise ValueError(
+                f"unknown loss {self.loss.name!r}: known: cross_entropy, or {{import: package.module:attr}}"
+            )
         if "predictions" not in self.keep:
             raise ValueError("keep must contain 'predictions': every metric is computed from them")
         return self
 
     def with_snapshots(self, cycles: int) -> Recipe:
         """This recipe under the cyclic schedule of snapshot ensembles (Summers & Dinneen 2021, Section 5)."""
-        return self.model_copy(
-            update={"schedule": self.schedule.model_copy(update={"name": "snapshot", "cycles": cycles})}
-        )
+        return self.changed({"schedule": {"name": "snapshot", "cycles": cycles}})
+
+    def changed(self, overrides: Mapping[str, Any]) -> Recipe:
+        """This recipe with some keys replaced, validated again. Raises ValueError naming the key and the fix."""
+        merged = _merge(self.model_dump(by_alias=True), overrides)
+        try:
+            return Recipe.model_validate(merged)
+        except pydantic.ValidationError as error:
+            raise ValueError("; ".join(_explain(item, Recipe, "recipe") for item in error.errors())) from None
 
     def canonical(self) -> dict[str, Any]:
         """The recipe as plain data, without what has no influence on a member's bits (`keep`)."""
@@ -230,9 +255,7 @@ def _seed_lists(value: Any) -> Any:
     """`cross: {init: 3}` means seeds 1..3; a list gives them one by one."""
     if not isinstance(value, Mapping):
         return value
-    return {
-        k: list(range(1, v + 1)) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in value.items()
-    }
+    return {k: list(range(1, v + 1)) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in value.items()}
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
@@ -299,6 +322,11 @@ class Experiment(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two variants are named {name!r}: a row's name must be unique")
+        for reference in self.published:
+            try:
+                tables.published(reference)
+            except ConfigError as error:
+                raise ValueError(f"published: {error}") from None
         for variant in self.variants:
             try:
                 self._check(variant)
@@ -316,6 +344,8 @@ class Experiment(Section):
                 f"at least 2 are needed, so set population to {2 * variant.ensemble} or more"
             )
         recipe = self.recipe_of(variant)
+        if variant.first_step_precision is not None and variant.onset > 0:
+            raise ValueError("first_step_precision concerns step 0, and onset is later: leave one out")
         if variant.onset > recipe.epochs:
             raise ValueError(f"onset={variant.onset} is after the last of {recipe.epochs} epochs")
         if "augment" in variant.sources and variant.vary != ALL_SOURCES and not recipe.augment.any:
@@ -334,13 +364,7 @@ class Experiment(Section):
 
     def recipe_of(self, variant: Variant) -> Recipe:
         """The recipe of a variant: the experiment's, with the variant's overrides and snapshots."""
-        recipe = self.recipe
-        if variant.recipe:
-            merged = _merge(recipe.model_dump(by_alias=True), variant.recipe)
-            try:
-                recipe = Recipe.model_validate(merged)
-            except pydantic.ValidationError as error:
-                raise ValueError("; ".join(_explain(e, Recipe, "recipe") for e in error.errors())) from None
+        recipe = self.recipe.changed(variant.recipe) if variant.recipe else self.recipe
         return recipe if variant.snapshots is None else recipe.with_snapshots(variant.snapshots)
 
 
@@ -469,3 +493,17 @@ def _explain(error: Any, model: type[pydantic.BaseModel], prefix: str = "") -> s
 
 def _literals(expected: str) -> list[str]:
     return [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
+
+
+def imported(path: str) -> Any:
+    """The object behind `package.module:attribute`. Raises ConfigError naming what was not found."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        found = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"import {path!r}: module {module_name!r} cannot be imported: {error}") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(f"import {path!r}: {part!r} is not there; {nearest(part, vars(found))}")
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,250 @@
+"""Who trains which member where. `run` is the whole way from an experiment to a filled store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pandas as pd
+import torch
+
+from popnet import config, protocol
+from popnet.config import Experiment, Recipe
+from popnet.data import Dataset
+from popnet.engine.devices import available_cores, platform
+from popnet.engine.local import LocalExecutor
+from popnet.engine.progress import Reporter, Silent
+from popnet.engine.sharing import SharedDataset, load_component, share
+from popnet.engine.training import Training, missing_members
+from popnet.errors import ConfigError, PopnetError, StoreError
+from popnet.metrics.populations import variability_table
+from popnet.protocol import Member, Plan, steps_per_epoch
+from popnet.store import Store, digest
+from popnet.training.perturbations import target
+from popnet.training.trainer import initialised_model
+
+EXECUTORS = ("local",)
+
+
+class Interrupted(PopnetError):
+    """The run was stopped by Ctrl-C or SIGTERM; what is finished is in the store. `code`: the shell's exit code for it."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}: finished members are kept; the same command goes on from here"
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its plan and the store that holds its members."""
+
+    plan: Plan
+    store: Store
+
+    def table(self, name: str = "variability") -> pd.DataFrame:
+        """The table of one measure: a row for each variant, indexed by `variant`, in the order of the file.
+
+        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed (members) and marks.
+        """
+        if name != "variability":
+            raise ConfigError(f"no table {name!r}; {config.nearest(name, ['variability'])}")
+        return variability_table(self.plan, self.store)
+
+
+def plan(experiment: Experiment | str | Path, device: str = "auto") -> Plan:
+    """The members that an experiment needs on this machine, each once, without training; see `Plan.members`."""
+    if not isinstance(experiment, Experiment):
+        experiment = config.load(experiment)
+    return protocol.plan(experiment, platform(device))
+
+
+def run(
+    experiment: Experiment | str | Path,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    executor: str = "local",
+    reporter: Reporter | None = None,
+    order: Callable[[list[Member]], list[Member]] = list,
+) -> Result:
+    """Train every member that the store lacks, and return what the tables are made from.
+
+    Args:
+        experiment: an experiment, its file, or the name of a shipped one.
+        store: folder; default `runs/NAME`. Created where missing; a run that was interrupted goes on.
+        workers: processes; default one for each core that the process may use, divided by the recipe's threads.
+        device: `auto` or `cpu`.
+        executor: `local`.
+        reporter: is told of progress; default silent.
+        order: the order in which members are started; never changes a result.
+
+    Raises:
+        ConfigError, DataError, StoreError: before any training, whatever is wrong.
+        Interrupted: Ctrl-C or SIGTERM; what is finished is kept.
+    """
+    wanted = plan(experiment, device)
+    experiment = wanted.experiment
+    recipes = {m.recipe.digest: m.recipe for m in wanted.members}
+    threads = max(recipe.threads for recipe in recipes.values())
+    workers = max(available_cores() // threads, 1) if workers is None else workers
+    _check_arguments(wanted, workers, executor)
+    datasets = _load(recipes)
+    _check_models(wanted, datasets)
+    steps = {
+        key: steps_per_epoch(recipe, _examples(recipe, datasets[_dataset_key(recipe)]))
+        for key, recipe in recipes.items()
+    }
+    opened = Store(Path("runs") / experiment.name if store is None else store, create=True)
+    opened.lock()
+    try:
+        opened.register(
+            experiment, {recipe.dataset.label: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()}
+        )
+        missing = order(missing_members(wanted, opened))
+        if missing:
+            _check_space(wanted, missing, datasets, opened)
+            with _shared(datasets, opened) as shared, LocalExecutor(workers, shared, threads) as local:
+                _train(Training(wanted, opened, missing, steps), local, reporter or Silent())
+    finally:
+        opened.unlock()
+    return Result(wanted, opened)
+
+
+def _train(training: Training, executor: LocalExecutor, reporter: Reporter) -> None:
+    reporter.begin(training.members, training.epochs)
+    try:
+        with _stopped_by_signals():
+            training.run(executor, reporter)
+    finally:
+        reporter.end()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into `Interrupted` while the block runs (in the main thread, where signals arrive)."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _shared(datasets: Mapping[str, Dataset], store: Store) -> Iterator[dict[str, SharedDataset]]:
+    """The data sets in shared memory, for as long as the block runs; their test labels go into the store."""
+    shared: dict[str, SharedDataset] = {}
+    try:
+        for key, dataset in datasets.items():
+            labels = torch.from_numpy(np.ascontiguousarray(dataset.test_labels))
+            labels_digest = digest({"labels": labels})[:24]
+            store.save_labels(labels_digest, dataset.test_labels)
+            shared[key] = share(dataset, labels_digest)
+        yield shared
+    finally:
+        for entry in shared.values():
+            with suppress(OSError):
+                os.close(entry.descriptor)
+
+
+def _check_arguments(wanted: Plan, workers: int, executor: str) -> None:
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}: at least 1 is needed")
+    if executor not in EXECUTORS:
+        raise ConfigError(f"unknown executor {executor!r}; {config.nearest(executor, EXECUTORS)}")
+    on_cpu = wanted.platform.device.startswith("cpu")
+    for m in wanted.members:
+        if on_cpu and m.seeds.kernels != 1 and m.recipe.kernels.mode == "hardware":
+            raise ConfigError(
+                "recipe.kernels.mode=hardware: a CPU's kernels are deterministic, so nothing would vary: use "
+                "recipe.kernels.mode=reorder, the seeded proxy"
+            )
+        if on_cpu and m.recipe.precision not in ("fp32", "bf16"):
+            raise ConfigError(f"recipe.precision={m.recipe.precision} needs a CUDA device: use fp32 or bf16 on a CPU")
+
+
+def _dataset_key(recipe: Recipe) -> str:
+    return recipe.dataset.model_dump_json()
+
+
+def _load(recipes: Mapping[str, Recipe]) -> dict[str, Dataset]:
+    """Each data set once. Raises ConfigError or DataError."""
+    components = {_dataset_key(recipe): recipe.dataset for recipe in recipes.values()}
+    return {key: load_component(component) for key, component in components.items()}
+
+
+def _examples(recipe: Recipe, dataset: Dataset) -> int:
+    return len(dataset.train_labels) if recipe.train_examples is None else recipe.train_examples
+
+
+def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
+    """Build each recipe's model once and look at two images, so that what cannot train is said before anything trains."""
+    checked = set()
+    for m in wanted.members:
+        recipe = m.recipe
+        dataset = datasets[_dataset_key(recipe)]
+        key = (recipe.digest, None if m.perturbation is None else m.perturbation.tensor)
+        if key in checked:
+            continue
+        checked.add(key)
+        if recipe.train_examples is not None:
+            dataset.subset(recipe.train_examples)
+        if recipe.drop_last and _examples(recipe, dataset) < recipe.batch_size:
+            raise ConfigError(
+                f"recipe.batch_size={recipe.batch_size} with drop_last leaves no batch of "
+                f"{_examples(recipe, dataset)} training images"
+            )
+        _check_pixels(recipe, dataset)
+        model = initialised_model(recipe, m.init_seed, dataset.input_shape, dataset.classes).eval()
+        with torch.inference_mode():
+            try:
+                shape = tuple(model(torch.zeros(2, *dataset.input_shape)).shape)
+            except Exception as error:
+                raise ConfigError(
+                    f"recipe.model {recipe.model.label!r} cannot take images [2, {', '.join(map(str, dataset.input_shape))}] "
+                    f"of data set {dataset.name!r}: {error}"
+                ) from error
+        if shape != (2, dataset.classes):
+            raise ConfigError(
+                f"recipe.model {recipe.model.label!r} gives {list(shape)} for two images; logits [2, {dataset.classes}] are needed"
+            )
+        if m.perturbation is not None:
+            target(model, m.perturbation.tensor)
+
+
+def _check_pixels(recipe: Recipe, dataset: Dataset) -> None:
+    channels, height, width = dataset.input_shape
+    augment = recipe.augment
+    if augment.cutout > min(height, width):
+        raise ConfigError(f"recipe.augment.cutout={augment.cutout} is larger than the {height} x {width} images")
+    if augment.fill is not None and len(augment.fill) != channels:
+        raise ConfigError(f"recipe.augment.fill has {len(augment.fill)} values; the images have {channels} channels")
+
+
+def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, Dataset], store: Store) -> None:
+    needed = 0
+    for m in missing:
+        dataset = datasets[_dataset_key(m.recipe)]
+        needed += len(wanted.views[m.id]) * len(dataset.test_labels) * dataset.classes * 4 + 65536
+    free = store.free_bytes()
+    if needed > free:
+        raise StoreError(
+            f"{store.path}: the disk is too full: {len(missing)} members need {needed / 1e6:,.1f} MB for their predictions, and "
+            f"{free / 1e6:,.1f} MB are free"
+        )

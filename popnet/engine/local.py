@@ -1,0 +1,117 @@
+"""The local executor: worker processes on this machine, each training one member at a time.
+
+Workers are started as programs of their own, never forked: a fork after a parallel region hangs, and a program needs no
+`if __name__ == "__main__"` in the caller's script.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+
+from popnet.engine.jobs import Died, Done, Event, Failed, Job
+from popnet.engine.sharing import SharedDataset
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    job: Job | None = None
+
+
+class LocalExecutor:
+    """Runs jobs in `workers` processes. Use as a context manager: leaving it ends the workers at once.
+
+    Args:
+        workers: how many processes; they are started when the first jobs come.
+        datasets: by the key that jobs name.
+        threads: of each worker, for the environment that its libraries read.
+    """
+
+    def __init__(self, workers: int, datasets: Mapping[str, SharedDataset], threads: int = 1) -> None:
+        self._size, self._datasets, self._threads = workers, dict(datasets), threads
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+            worker.connection.close()
+        self._workers.clear()
+
+    @property
+    def capacity(self) -> int:
+        """How many more jobs can start now."""
+        return self._size - sum(worker.job is not None for worker in self._workers)
+
+    @property
+    def running(self) -> Sequence[Job]:
+        return [worker.job for worker in self._workers if worker.job is not None]
+
+    def start(self, job: Job) -> None:
+        """Give a job to an idle worker, starting one where none is."""
+        worker = next((worker for worker in self._workers if worker.job is None), None)
+        if worker is None:
+            worker = self._spawn()
+            self._workers.append(worker)
+        worker.job = job
+        try:
+            worker.connection.send(job)
+        except OSError:
+            pass  # the worker is dead: `wait` reports it
+
+    def wait(self, timeout: float) -> list[tuple[Job, Event]]:
+        """What happened to the running jobs, at the latest after `timeout` seconds."""
+        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+        events: list[tuple[Job, Event]] = []
+        for ready in wait(list(busy), timeout):
+            worker = busy[ready]  # type: ignore[index]
+            job = worker.job
+            assert job is not None
+            try:
+                event: Event = worker.connection.recv()
+            except (EOFError, OSError):
+                event = Died(self._bury(worker))
+            if isinstance(event, (Done, Failed)):
+                worker.job = None
+            events.append((job, event))
+        return events
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = Pipe()
+        descriptors = [theirs.fileno(), *(shared.descriptor for shared in self._datasets.values())]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
+            pass_fds=descriptors,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        worker = _Worker(process, ours)
+        try:
+            ours.send({"datasets": self._datasets, "path": [path or os.getcwd() for path in sys.path]})
+        except OSError:
+            pass  # the worker is dead: `wait` reports it
+        return worker
+
+    def _bury(self, worker: _Worker) -> str:
+        """Remove a dead worker; says what it died of."""
+        code = worker.process.wait()
+        worker.connection.close()
+        self._workers.remove(worker)
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (killed, perhaps for lack of memory)" if name == "SIGKILL" else ""
+            return f"the worker process was ended by {name}{hint}"
+        return f"the worker process ended with exit code {code}"

@@ -1,0 +1,114 @@
+"""A worker process: takes jobs from its driver one by one, and reports what happens. `python -m popnet.engine.worker FD`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+
+from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Progressed
+from popnet.engine.sharing import SharedDataset
+from popnet.errors import PopnetError, StoreError
+from popnet.store import Finished, Store, digest, load_tensors, save_tensors
+from popnet.training.trainer import HISTORY, Trainer
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve the driver at the other end of the connection whose descriptor is the first argument."""
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(sys.argv[1]))
+    setup: dict[str, Any] = connection.recv()
+    for folder in setup["path"]:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    torch.set_num_interop_threads(1)
+    data = {key: (shared, *shared.attach()) for key, shared in setup["datasets"].items()}
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        _serve(job, data[job.dataset], connection)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when the driver dies, whatever it dies of."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _serve(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connection) -> None:
+    began = time.monotonic()
+    event: Event
+    try:
+        event = Done(_train(job, data, connection, began))
+    except StoreError as error:
+        event = Failed(str(error), traceback.format_exc(), time.monotonic() - began, fatal=True)
+    except PopnetError as error:
+        event = Failed(str(error), traceback.format_exc(), time.monotonic() - began)
+    except Exception as error:
+        event = Failed(f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began)
+    connection.send(event)
+
+
+def _train(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connection, began: float) -> Finished | None:
+    shared, train, test = data
+    recipe = job.member.recipe
+    torch.set_num_threads(recipe.threads)
+    if recipe.train_examples is not None:
+        train = train.first(recipe.train_examples)
+    trainer = Trainer(job.member, train, test, shared.classes, job.views)
+    if job.fork is not None:
+        trainer.restore(load_tensors(job.fork))
+
+    def report(epoch: int, loss: float) -> None:
+        connection.send(Progressed(epoch))
+
+    if job.checkpoints:
+        for epoch, path in job.checkpoints:
+            trainer.run(until=epoch, progress=report)
+            save_tensors(path, trainer.checkpoint())
+            connection.send(Checkpointed(epoch))
+        return None
+    trainer.run(progress=report)
+    return _finish(job, trainer, shared, began)
+
+
+def _finish(job: Job, trainer: Trainer, shared: SharedDataset, began: float) -> Finished:
+    """Write the member's files and describe them."""
+    store = Store(job.store)
+    weights = trainer.weights()
+    predictions = {"predictions": torch.from_numpy(np.ascontiguousarray(trainer.predictions()))}
+    if "weights" in job.member.recipe.keep:
+        save_tensors(store.weights_path(job.member.id), weights)
+    save_tensors(store.predictions_path(job.member.id), predictions)
+    last = dict(zip(HISTORY, trainer.history[-1])) if trainer.history else {}
+    return Finished(
+        views=job.views,
+        labels=shared.labels_digest,
+        accuracy=last.get("test_accuracy", float("nan")),
+        cross_entropy=last.get("test_cross_entropy", float("nan")),
+        weights_digest=digest(weights),
+        predictions_digest=digest(predictions),
+        history=tuple(trainer.history),
+        seconds=time.monotonic() - began,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""From stored members to the predictions of a variant, and from these to one row of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from popnet.metrics.variability import Variability, variability
+from popnet.protocol import Member, Plan, Population, view_weights, views_of
+from popnet.random import Source, permutation
+from popnet.store import Store
+
+_GROUP_SEED = 1
+
+
+def finished_members(population: Population, done: set[str] | frozenset[str]) -> list[Member]:
+    """The members of a population that are in the store, in the population's order."""
+    return [m for m in population.members if m.id in done]
+
+
+def member_logits(store: Store, member: Member, population: Population) -> NDArray[np.float32]:
+    """The logits [examples, classes] of one member under the variant's test-time augmentation.
+
+    The mean over views, summed in float64 in the order of `views_of`, rounded to float32 once.
+    """
+    spec = population.variant.views
+    stored = store.predictions(member.id)
+    position = {view: index for index, view in enumerate(store.views(member.id))}
+    views = views_of(spec)
+    if len(views) == 1:
+        return stored[position[views[0]]]
+    total = np.zeros(stored.shape[1:], dtype=np.float64)
+    weights = view_weights(spec)
+    for view, weight in zip(views, weights):
+        total += weight * stored[position[view]].astype(np.float64)
+    return (total / sum(weights)).astype(np.float32)
+
+
+def ensemble_groups(members: int, size: int) -> list[list[int]]:
+    """Disjoint groups of `size` out of `members`, drawn once and for all; what is left over is not used.
+
+    Summers & Dinneen 2021 (Table 5) draw ensembles from one pool of 100 models and do not say how; disjoint groups are
+    popnet's choice.
+    """
+    order = [int(i) for i in permutation(_GROUP_SEED, 0, members, source=Source.GROUPS)]
+    return [sorted(order[start : start + size]) for start in range(0, members - size + 1, size)]
+
+
+def population_logits(store: Store, population: Population, members: list[Member]) -> NDArray[np.float32]:
+    """What the variant's metrics are taken over: float32 [members or ensembles, examples, classes].
+
+    An ensemble's logits are the mean of its members', summed in float64 in the members' order, rounded once.
+    """
+    size = population.variant.ensemble
+    if size == 1:
+        return np.stack([member_logits(store, m, population) for m in members])
+    return np.stack([_mean(store, population, members, group) for group in ensemble_groups(len(members), size)])
+
+
+def _mean(store: Store, population: Population, members: list[Member], group: list[int]) -> NDArray[np.float32]:
+    total: NDArray[np.float64] | None = None
+    for index in group:
+        logits = member_logits(store, members[index], population).astype(np.float64)
+        total = logits if total is None else total + logits
+    assert total is not None
+    return (total / len(group)).astype(np.float32)
+
+
+def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row for each variant, indexed by `variant`: the fields of `Variability`, population, failed and marks.
+
+    A row with fewer than two finished members (or ensembles) has NaN metrics; `marks` says what a reader must know.
+    """
+    done = frozenset(store.done())
+    ledger = store.members()
+    failed = set(ledger.index[ledger["status"] == "failed"])
+    rows = {}
+    for population in plan.populations:
+        members = finished_members(population, done)
+        size = population.variant.ensemble
+        row: dict[str, object] = dict.fromkeys((field.name for field in fields(Variability)), float("nan"))
+        row["members"] = len(members) // size
+        if len(members) // size >= 2:
+            logits = population_logits(store, population, members)
+            row |= asdict(variability(logits, store.labels(members[0].id)))
+        row["population"] = len(population.members)
+        row["failed"] = sum(m.id in failed for m in population.members)
+        row["marks"] = "; ".join(_marks(population, len(members)))
+        rows[population.name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def _marks(population: Population, finished: int) -> Iterator[str]:
+    variant, modes = population.variant, {m.recipe.kernels.mode for m in population.members if m.seeds.kernels != 1}
+    if "hardware" in modes:
+        yield "hardware kernels: not reproducible"
+    if "reorder" in modes:
+        yield "kernels: reorder proxy"
+    if variant.ensemble > 1:
+        yield f"{finished // variant.ensemble} disjoint ensembles of {variant.ensemble}"
+    if finished < len(population.members):
+        yield f"{finished} of {len(population.members)} members"
