@@ -31,22 +31,40 @@ SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
 ALL_SOURCES = ("init", "shuffle", "augment", "kernels")
 """What `vary: all` means for images (Summers & Dinneen 2021, Table 1); a bit change is never part of it."""
 
+_SHORT_FORMS = {
+    "dataset": "name",
+    "model": "name",
+    "loss": "name",
+    "schedule": "name",
+    "kernels": "mode",
+    "views": "name",
+    "perturbation": "kind",
+}
+"""Sections that may be written as one word, with the key that the word stands for."""
+
 VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop25", "flip_crop81")
 
 
 class Section(pydantic.BaseModel):
     """A mapping of the experiment file: unknown keys are errors, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, ser_json_inf_nan="strings"
+    )
 
 
-def _named(key: str) -> BeforeValidator:
-    """Accept the short form `field: word` for `field: {key: word}`."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+def _short(section: str) -> BeforeValidator:
+    """Accept the short form `section: word` for `section: {key: word}`."""
+    return BeforeValidator(lambda value: {_SHORT_FORMS[section]: value} if isinstance(value, str) else value)
+
+
+def _check_import(path: str | None) -> None:
+    if path is not None and not all(path.partition(":")):
+        raise ValueError(f"import {path!r} must read 'package.module:attribute'")
 
 
 class Component(Section):
-    """A named or imported part: `name`, or `{name: n, kwargs: {...}}`, or `{import: package.module:attr, kwargs: {...}}`."""
+    """A part by name or by import path: `name`, `{name: n, kwargs: {...}}` or `{import: package.module:attr, ...}`."""
 
     name: str | None = None
     import_path: str | None = Field(default=None, alias="import")
@@ -56,8 +74,7 @@ class Component(Section):
     def _one_of(self) -> Component:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' and 'import'")
-        if self.import_path is not None and ":" not in self.import_path:
-            raise ValueError(f"import {self.import_path!r} must read 'package.module:attribute'")
+        _check_import(self.import_path)
         return self
 
     @property
@@ -82,8 +99,8 @@ def _known(check_name: Callable[[str], str]) -> AfterValidator:
 class Optimizer(Section):
     """`sgd` (PyTorch's formula, momentum without dampening) or `adam`, or an imported factory.
 
-    `lr` is the largest rate of the schedule. `groups: released` trains biases, and batch-norm scales whose name contains
-    `bn`, at a tenth of the rate, as the released programs of Summers & Dinneen do; `uniform` trains all alike.
+    `lr` is the largest rate of the schedule. `groups: released` trains biases, and batch-norm scales whose name
+    contains `bn`, at a tenth of the rate, as the released programs of Summers & Dinneen do; `uniform` trains all alike.
     An imported optimiser is called as `factory(parameter_groups, lr=lr, **kwargs)` and must return a torch Optimizer.
     """
 
@@ -102,6 +119,7 @@ class Optimizer(Section):
     def _one_of(self) -> Optimizer:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' (sgd, adam) and 'import'")
+        _check_import(self.import_path)
         return self
 
 
@@ -154,17 +172,17 @@ class Kernels(Section):
 class Recipe(Section):
     """Everything that defines a training except its seeds."""
 
-    dataset: Annotated[Component, _named("name"), _known(data.check_name)]
-    model: Annotated[Component, _named("name"), _known(models.check_name)]
-    loss: Annotated[Component, _named("name")] = Component(name="cross_entropy")
+    dataset: Annotated[Component, _short("dataset"), _known(data.check_name)]
+    model: Annotated[Component, _short("model"), _known(models.check_name)]
+    loss: Annotated[Component, _short("loss")] = Component(name="cross_entropy")
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=1)]
     drop_last: bool = False
     optimizer: Optimizer
-    schedule: Annotated[Schedule, _named("name")] = Schedule()
+    schedule: Annotated[Schedule, _short("schedule")] = Schedule()
     augment: Augment = Augment()
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    kernels: Annotated[Kernels, _named("mode")] = Kernels()
+    kernels: Annotated[Kernels, _short("kernels")] = Kernels()
     train_examples: Annotated[int, Field(ge=1)] | None = None
     evaluation_batch: Annotated[int, Field(ge=1)] = 500
     evaluate_every: Annotated[int, Field(ge=0)] = 1
@@ -238,7 +256,7 @@ class Perturbation(Section):
 
 
 def _source_list(value: Any) -> Any:
-    if value == "all":
+    if value in ("all", ["all"]):
         return list(ALL_SOURCES)
     if isinstance(value, str):
         return [value]
@@ -247,6 +265,8 @@ def _source_list(value: Any) -> Any:
 
 def _check_sources(names: Sequence[str]) -> None:
     for name in names:
+        if name == "all":
+            raise ValueError(f"'all' stands alone, as in 'vary: all': it means {', '.join(ALL_SOURCES)}")
         if name not in SOURCES:
             raise ValueError(f"unknown source {name!r}; {nearest(name, [*SOURCES, 'all'])}")
 
@@ -273,8 +293,8 @@ class Variant(Section):
     onset: Annotated[int, Field(ge=0)] = 0
     until_step: Annotated[int, Field(ge=1)] | None = None
     first_step_precision: Literal["fp32", "bf16"] | None = None
-    perturbation: Annotated[Perturbation, _named("kind")] = Perturbation()
-    views: Annotated[Views, _named("name")] = Views()
+    perturbation: Annotated[Perturbation, _short("perturbation")] = Perturbation()
+    views: Annotated[Views, _short("views")] = Views()
     ensemble: Annotated[int, Field(ge=1)] = 1
     snapshots: Annotated[int, Field(ge=2)] | None = None
     recipe: dict[str, Any] = {}
@@ -311,7 +331,7 @@ class Experiment(Section):
     recipe: Recipe
     population: int = 100
     constants: dict[str, Seed] = {}
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    variants: tuple[Variant, ...]
     measure: tuple[Literal["variability"], ...] = ("variability",)
     published: tuple[str, ...] = ()
 
@@ -319,6 +339,8 @@ class Experiment(Section):
     def _consistent(self) -> Experiment:
         _check_sources(list(self.constants))
         names = [variant.name for variant in self.variants]
+        if not names:
+            raise ValueError("variants: at least one is needed")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two variants are named {name!r}: a row's name must be unique")
@@ -429,16 +451,23 @@ def digest_of(data: Any) -> str:
 
 
 def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
-    key, separator, _ = override.partition("=")
-    if not separator or not key:
+    key, separator, text = override.partition("=")
+    parts = key.split(".")
+    if not separator or not all(parts):
         raise ConfigError(f"override {override!r}: must read key=value, as in recipe.epochs=10")
     try:
         tree = OmegaConf.create({"root": content})
-        value = yaml.safe_load(override.partition("=")[2])
+        value = yaml.safe_load(text)
+        for end in range(1, len(parts)):
+            section = f"root.{'.'.join(parts[:end])}"
+            word = OmegaConf.select(tree, section)
+            if isinstance(word, str) and parts[end - 1] in _SHORT_FORMS:
+                OmegaConf.update(tree, section, {_SHORT_FORMS[parts[end - 1]]: word}, force_add=True)
         OmegaConf.update(tree, f"root.{key}", value, merge=True, force_add=True)
         result = OmegaConf.to_container(tree, resolve=False)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, IndexError, AssertionError) as error:
-        raise ConfigError(f"override {override!r}: {' '.join(str(error).split())}") from None
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
+        reason = str(error).partition("full_key:")[0]  # what follows names OmegaConf's inner types
+        raise ConfigError(f"override {override!r}: {' '.join(reason.split())}") from None
     assert isinstance(result, dict)
     return dict(result["root"])
 
@@ -500,8 +529,8 @@ def imported(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
         found = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"import {path!r}: module {module_name!r} cannot be imported: {error}") from None
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigError(f"import {path!r}: module {module_name!r} cannot be imported: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise ConfigError(f"import {path!r}: {part!r} is not there; {nearest(part, vars(found))}")
