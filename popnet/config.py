@@ -48,9 +48,7 @@ VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop25", "flip_
 class Section(pydantic.BaseModel):
     """A mapping of the experiment file: unknown keys are errors, values are immutable."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, ser_json_inf_nan="strings"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 def _short(section: str) -> BeforeValidator:
@@ -58,9 +56,13 @@ def _short(section: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {_SHORT_FORMS[section]: value} if isinstance(value, str) else value)
 
 
-def _check_import(path: str | None) -> None:
+def _check_import(path: str | None, kwargs: Mapping[str, Any]) -> None:
     if path is not None and not all(path.partition(":")):
         raise ValueError(f"import {path!r} must read 'package.module:attribute'")
+    try:
+        digest_of(kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"kwargs are part of the recipe's hash, so they must be plain data: {error}") from None
 
 
 class Component(Section):
@@ -74,7 +76,7 @@ class Component(Section):
     def _one_of(self) -> Component:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' and 'import'")
-        _check_import(self.import_path)
+        _check_import(self.import_path, self.kwargs)
         return self
 
     @property
@@ -119,7 +121,7 @@ class Optimizer(Section):
     def _one_of(self) -> Optimizer:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' (sgd, adam) and 'import'")
-        _check_import(self.import_path)
+        _check_import(self.import_path, self.kwargs)
         return self
 
 
