@@ -45,6 +45,12 @@ _SHORT_FORMS = {
 VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop25", "flip_crop81")
 
 
+def digest_of(data: Any) -> str:
+    """SHA-256 of plain data as canonical JSON, in hexadecimal."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Section(pydantic.BaseModel):
     """A mapping of the experiment file: unknown keys are errors, values are immutable."""
 
@@ -56,7 +62,7 @@ def _short(section: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {_SHORT_FORMS[section]: value} if isinstance(value, str) else value)
 
 
-def _check_import(path: str | None, kwargs: Mapping[str, Any]) -> None:
+def _check_part(path: str | None, kwargs: Mapping[str, Any]) -> None:
     if path is not None and not all(path.partition(":")):
         raise ValueError(f"import {path!r} must read 'package.module:attribute'")
     try:
@@ -76,7 +82,7 @@ class Component(Section):
     def _one_of(self) -> Component:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' and 'import'")
-        _check_import(self.import_path, self.kwargs)
+        _check_part(self.import_path, self.kwargs)
         return self
 
     @property
@@ -121,7 +127,7 @@ class Optimizer(Section):
     def _one_of(self) -> Optimizer:
         if (self.name is None) == (self.import_path is None):
             raise ValueError("give exactly one of 'name' (sgd, adam) and 'import'")
-        _check_import(self.import_path, self.kwargs)
+        _check_part(self.import_path, self.kwargs)
         return self
 
 
@@ -444,12 +450,6 @@ def find(path: str | Path) -> Path:
                 return shipped
     names = {shipped.stem for folder in folders for shipped in folder.glob("*.yaml")}
     raise ConfigError(f"{path}: no such file, and no shipped experiment of that name; {nearest(file.stem, names)}")
-
-
-def digest_of(data: Any) -> str:
-    """SHA-256 of plain data as canonical JSON, in hexadecimal."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
