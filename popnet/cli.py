@@ -66,7 +66,7 @@ def run(
     result = engine.run(loaded, store, workers, device, executor, ConsoleReporter(console))
     table = _print_table(result, Console())
     path = result.store.save_table("variability", table)
-    console.print(f"members in {result.store.path}, table in {path}", highlight=False, soft_wrap=True)
+    console.print(f"members in {result.store.path}, table in {path}", highlight=False, soft_wrap=True, markup=False)
     if table["failed"].sum():
         raise typer.Exit(1)
 
@@ -156,8 +156,9 @@ def _print_table(result: popnet.engine.Result, console: Console):  # type: ignor
         beside = beside[~beside.index.duplicated()]
     render(table, experiment.description or experiment.name, beside, console)
     ledger = result.store.members()
-    for member_id, error in ledger.loc[ledger["status"] == "failed", "error"].items():
-        console.print(f"member {member_id} failed: {error}", highlight=False, soft_wrap=True)
+    planned = ledger.index.isin([m.id for m in result.plan.members])
+    for member_id, error in ledger.loc[planned & (ledger["status"] == "failed"), "error"].items():
+        console.print(f"member {member_id} failed: {error}", highlight=False, soft_wrap=True, markup=False)
     return table
 
 
