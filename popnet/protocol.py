@@ -76,7 +76,7 @@ class Member:
     def identity(self) -> dict[str, Any]:
         """Everything that this member's bits follow from, as plain data."""
         recipe = self.recipe.canonical()
-        if self.seeds.kernels == 1:
+        if self.seeds.kernels == self.base.kernels == 1:
             del recipe["kernels"]
         return {
             "recipe": recipe,
