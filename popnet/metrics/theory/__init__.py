@@ -1,0 +1,79 @@
+"""The statistical structure of the errors of repeated trainings.
+
+The formulas are those of Jordan (2024), "On the Variance of Neural Network Training with respect to Test Sets and
+Distributions".
+
+Functions take error bits, bool [members, examples] (NumPy's, torch's, or `PackedErrors`, an eighth of the memory), or
+predicted classes, integers [members, examples] (a byte each will do), and labels, integers [examples]. Errors are
+rates in 0..1, and variances are of such rates. What is a count stays an integer, so results do not depend on threads
+or blocks.
+"""
+
+from popnet.metrics.theory.binary_tasks import BinaryTasks, binary_tasks
+from popnet.metrics.theory.calibration import (
+    Calibration,
+    DisagreementCheck,
+    class_calibration,
+    disagreement_check,
+    votes,
+)
+from popnet.metrics.theory.decorrelation import (
+    Correlation,
+    LuckyGain,
+    SplitHalves,
+    correlation,
+    correlations,
+    lucky_gain,
+    split_halves,
+)
+from popnet.metrics.theory.independence import (
+    DependentPairs,
+    dependent_pairs,
+    example_rates,
+    independent_errors_distribution,
+    independent_errors_sample,
+)
+from popnet.metrics.theory.packed import PackedErrors
+from popnet.metrics.theory.variance import (
+    Estimate,
+    binary_variance,
+    binomial_variance,
+    distribution_variance,
+    distribution_variance_interval,
+    independent_errors_sd,
+    observed_variance,
+    signed_sd,
+    variance_lower_bound,
+)
+
+__all__ = [
+    "BinaryTasks",
+    "Calibration",
+    "Correlation",
+    "DependentPairs",
+    "DisagreementCheck",
+    "Estimate",
+    "LuckyGain",
+    "PackedErrors",
+    "SplitHalves",
+    "binary_tasks",
+    "binary_variance",
+    "binomial_variance",
+    "class_calibration",
+    "correlation",
+    "correlations",
+    "dependent_pairs",
+    "disagreement_check",
+    "distribution_variance",
+    "distribution_variance_interval",
+    "example_rates",
+    "independent_errors_distribution",
+    "independent_errors_sample",
+    "independent_errors_sd",
+    "lucky_gain",
+    "observed_variance",
+    "signed_sd",
+    "split_halves",
+    "variance_lower_bound",
+    "votes",
+]
