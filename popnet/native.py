@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -263,6 +264,11 @@ def _normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise ValueError(f"{name} has {len(values)} value(s), but images have {channels} channel(s)")
+    return _prepared_normalisation(tuple(mean), tuple(std))
+
+
+@lru_cache(maxsize=64)  # a loader calls with the same constants for every batch
+def _prepared_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
     means = [_number("mean", value, -1e6, 1e6) for value in mean]
     return _native.Normalisation(means, [_number("std", value, 1e-6, 1e6) for value in std])
 
@@ -486,3 +492,290 @@ def dropout_mask(
         with torch.cuda.device(device):
             _native.dropout_mask_cuda(*arguments, _stream(device))
     return out
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+PAIR_CHUNK: int = _native.pair_chunk
+"""Examples that share one logarithm in `add_ensemble_log_products`; slices of examples begin at its multiples."""
+
+
+@dataclass(frozen=True)
+class MemberScores:
+    """What `member_scores` gives, on the device of the logits."""
+
+    correct: Tensor
+    """int64 [members]: right answers."""
+    cross_entropy_sums: Tensor
+    """float64 [members], on the CPU: the exact sum of the examples' cross-entropies in nats, rounded once."""
+    predictions: Tensor
+    """int32 [members, examples]: the lowest class of the largest logit."""
+    correct_bits: Tensor
+    """int64 [members, ceil(examples / 64)]: bit e % 64 of word e // 64 says whether example e is right."""
+
+
+def member_scores(logits: Tensor, labels: Tensor, *, threads: int = 1) -> MemberScores:
+    """Scores every member in one pass (csrc/metrics/scores.h).
+
+    Args:
+        logits: float32 [members, examples, classes], contiguous, finite.
+        labels: int64 [examples], each below `classes`, on the same device.
+        threads: CPU threads.
+    """
+    members, examples, classes = _check_logits(logits)
+    _check_labels(labels, logits)
+    device = logits.device
+    correct = torch.zeros(members, dtype=torch.int64, device=device)
+    bits = torch.zeros((members, (examples + 63) // 64), dtype=torch.int64, device=device)
+    losses = torch.zeros((members, _native.exact_limbs), dtype=torch.int64, device=device)
+    predictions = torch.empty((members, examples), dtype=torch.int32, device=device)
+    out = [correct.data_ptr(), bits.data_ptr(), losses.data_ptr(), predictions.data_ptr()]
+    arguments = (logits.data_ptr(), [members, examples, classes], labels.data_ptr(), out)
+    threads = _threads(threads)
+    if device.type == "cpu":
+        _native.member_scores_cpu(*arguments, threads)
+    else:
+        with torch.cuda.device(device):
+            _native.member_scores_cuda(*arguments, _stream(device))
+    losses = losses.cpu()
+    sums = torch.empty(members, dtype=torch.float64)
+    _native.exact_sums(sums.data_ptr(), losses.data_ptr(), members)
+    return MemberScores(correct, sums, predictions, bits)
+
+
+def first_nonfinite(values: Tensor, *, threads: int = 1) -> int:
+    """The index, in the flattened float32 tensor, of the first value that is NaN or infinite; -1 if there is none."""
+    _tensor("values", values, [torch.float32], values.dim())
+    _contiguous("values", values)
+    if values.device.type == "cpu":
+        return int(_native.first_nonfinite_cpu(values.data_ptr(), values.numel(), _threads(threads)))
+    bad = ~torch.isfinite(values.reshape(-1))
+    return int(bad.to(torch.int8).argmax()) if bool(bad.any()) else -1
+
+
+def add_votes(votes: Tensor, predictions: Tensor, *, threads: int = 1) -> None:
+    """Adds to votes, int64 [examples, classes], how many of the members predict each class.
+
+    predictions: int32 [members, examples], below `classes` (csrc/metrics/scores.h).
+    """
+    _tensor("votes", votes, [torch.int64], 2)
+    _tensor("predictions", predictions, [torch.int32], 2)
+    _contiguous("votes", votes)
+    _contiguous("predictions", predictions)
+    device = _same_device("votes", {"votes": votes, "predictions": predictions})
+    if predictions.shape[1] != votes.shape[0]:
+        raise ValueError(f"predictions has {predictions.shape[1]} examples, but votes has {votes.shape[0]}")
+    shape = [len(predictions), *votes.shape]
+    if device.type == "cpu":
+        _native.add_votes_cpu(votes.data_ptr(), predictions.data_ptr(), shape, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            _native.add_votes_cuda(votes.data_ptr(), predictions.data_ptr(), shape, _stream(device))
+
+
+def differing_matrix(predictions: Tensor, *, threads: int = 1) -> Tensor:
+    """int64 [members, members]: the examples on which two rows of predictions, int32 [members, examples], differ."""
+    _tensor("predictions", predictions, [torch.int32], 2)
+    _contiguous("predictions", predictions)
+    members, examples = predictions.shape
+    differing = torch.zeros((members, members), dtype=torch.int64, device=predictions.device)
+    arguments = (differing.data_ptr(), predictions.data_ptr(), members, examples)
+    if predictions.device.type == "cpu":
+        _native.differing_matrix_cpu(*arguments, _threads(threads))
+    else:
+        with torch.cuda.device(predictions.device):
+            _native.differing_matrix_cuda(*arguments, _stream(predictions.device))
+    return differing
+
+
+def add_unit_vectors(sums: Tensor, logits: Tensor, *, ranks: bool, threads: int = 1) -> Tensor:
+    """Adds every member's normalised vector, in units of 2^-62, to the sums (csrc/metrics/correlation.h).
+
+    Args:
+        sums: int64 [values, 2], zeros at first: 128-bit integers, low word first.
+        logits: float32 [members, values], contiguous, finite.
+        ranks: the vectors are the centred average ranks (Spearman), else the centred values (Pearson).
+        threads: CPU threads; on the CPU each takes 32 bytes a value.
+
+    Returns:
+        int64 [members, 2]: the vectors' squared norms in units of 2^-124; 0 for a member whose values are all equal.
+    """
+    members, values = _check_vectors(logits)
+    _tensor("sums", sums, [torch.int64], 2)
+    _contiguous("sums", sums)
+    if list(sums.shape) != [values, 2]:
+        raise ValueError(f"sums must have shape [values, 2] = {[values, 2]}, not {list(sums.shape)}")
+    device = _same_device("sums", {"sums": sums, "logits": logits})
+    squares = torch.zeros((members, 2), dtype=torch.int64, device=device)
+    if members == 0:
+        return squares
+    arguments = (sums.data_ptr(), squares.data_ptr(), logits.data_ptr(), members, values, bool(ranks))
+    if device.type == "cpu":
+        _native.add_unit_vectors_cpu(*arguments, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            workspace = _workspace(_native.unit_vectors_workspace_cuda(members, values), device)
+            _native.add_unit_vectors_cuda(*arguments, workspace.data_ptr(), len(workspace), _stream(device))
+    return squares
+
+
+def sum_of_squares(sums: Tensor) -> int:
+    """The exact sum of the squares of 128-bit integers, int64 [values, 2]."""
+    sums = sums.cpu().contiguous()
+    words = _native.sum_of_squares(sums.data_ptr(), len(sums))
+    high, cross, low = (_signed_128(words[2 * i], words[2 * i + 1]) for i in range(3))
+    return (high << 80) + (cross << 41) + low
+
+
+def centred_ranks(logits: Tensor, *, threads: int = 1) -> Tensor:
+    """int32 [members, values]: 2 * average rank - (values + 1), the ranks from 1; logits float32 [members, values]."""
+    members, values = _check_vectors(logits)
+    device = logits.device
+    ranks = torch.empty((members, values), dtype=torch.int32, device=device)
+    arguments = (ranks.data_ptr(), logits.data_ptr(), members, values)
+    if device.type == "cpu":
+        _native.centred_ranks_cpu(*arguments, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            workspace = _workspace(_native.unit_vectors_workspace_cuda(members, values), device)
+            _native.centred_ranks_cuda(*arguments, workspace.data_ptr(), len(workspace), _stream(device))
+    return ranks
+
+
+def ensemble_gain(logits: Tensor, labels: Tensor, *, rows: Tensor | None = None, threads: int = 1) -> int:
+    """The sum over pairs of members and examples of 2 [pair right] - [one right] - [the other right].
+
+    Args:
+        logits: float32 [members, examples, classes], finite; the last two axes contiguous (csrc/metrics/pairs.h).
+        labels: int64 [examples].
+        rows: int64 [m], the members that take part; all if not given.
+        threads: CPU threads.
+    """
+    if logits.device.type == "cpu":
+        pair_slice, _rows = _pair_slice(logits, labels, rows)
+        return int(_native.ensemble_gain_cpu(pair_slice, _threads(threads)))
+    members = len(logits) if rows is None else len(rows)
+    correct = torch.zeros((members, members), dtype=torch.int64, device=logits.device)
+    add_ensemble_correct(correct, logits, labels, rows=rows)
+    chosen = logits if rows is None else logits[rows]
+    right = (chosen.argmax(dim=2) == labels).sum()
+    return int(2 * correct.sum() - (members - 1) * right)
+
+
+def add_ensemble_correct(
+    correct: Tensor, logits: Tensor, labels: Tensor, *, rows: Tensor | None = None, threads: int = 1
+) -> None:
+    """Adds to correct[i, j], i < j, int64 [m, m], the examples on which the ensemble of two members is right."""
+    pair_slice, rows = _pair_slice(logits, labels, rows)
+    members = len(rows)
+    _check_pair_matrix("correct", correct, torch.int64, members, logits)
+    if logits.device.type == "cpu":
+        _native.ensemble_correct_cpu(correct.data_ptr(), pair_slice, _threads(threads))
+    else:
+        with torch.cuda.device(logits.device):
+            workspace = _workspace(_native.ensemble_workspace_cuda(members, logits.shape[2]), logits.device)
+            _native.ensemble_correct_cuda(correct.data_ptr(), pair_slice, workspace.data_ptr(), _stream(logits.device))
+
+
+def add_ensemble_log_products(
+    products: Tensor, logits: Tensor, *, rows: Tensor | None = None, threads: int = 1
+) -> None:
+    """Adds to products[i, j], i <= j, float64 [m, m], the sum over examples of log(E_i . E_j), E = exp((z - max z) / 2).
+
+    logits and rows as for `ensemble_gain`, the examples a slice that begins at a multiple of PAIR_CHUNK; slices in
+    order. Entries below the diagonal are left undefined.
+    """
+    pair_slice, rows = _pair_slice(logits, None, rows)
+    members = len(rows)
+    _check_pair_matrix("products", products, torch.float64, members, logits)
+    if logits.device.type == "cpu":
+        _native.ensemble_log_products_cpu(products.data_ptr(), pair_slice, _threads(threads))
+    else:
+        with torch.cuda.device(logits.device):
+            workspace = _workspace(_native.ensemble_workspace_cuda(members, logits.shape[2]), logits.device)
+            _native.ensemble_log_products_cuda(
+                products.data_ptr(), pair_slice, workspace.data_ptr(), _stream(logits.device)
+            )
+
+
+def bootstrap_deviations(values: Tensor, *, resamples: int, seed: int, threads: int = 1) -> Tensor:
+    """The standard deviation (ddof 0) of every resample of the members: float64 [statistics, resamples].
+
+    values: int64 [statistics, members], each in 0 .. 2^41; all statistics are resampled with the same members
+    (csrc/metrics/bootstrap.h).
+    """
+    _tensor("values", values, [torch.int64], 2)
+    _contiguous("values", values)
+    statistics, members = values.shape
+    _integer("members", members, 1, 2**20 + 1)
+    resamples = _integer("resamples", resamples, 1, _WORD)
+    deviations = torch.empty((statistics, resamples), dtype=torch.float64, device=values.device)
+    arguments = (deviations.data_ptr(), values.data_ptr(), statistics, members, resamples, check_seed(seed))
+    if values.device.type == "cpu":
+        _native.bootstrap_deviations_cpu(*arguments, _threads(threads))
+    else:
+        with torch.cuda.device(values.device):
+            _native.bootstrap_deviations_cuda(*arguments, _stream(values.device))
+    return deviations
+
+
+def _check_logits(logits: Tensor) -> tuple[int, int, int]:
+    _tensor("logits", logits, [torch.float32], 3)
+    _contiguous("logits", logits)
+    members, examples, classes = logits.shape
+    _integer("classes", classes, 1, 2**31)
+    return members, examples, classes
+
+
+def _check_labels(labels: Tensor, logits: Tensor) -> None:
+    _tensor("labels", labels, [torch.int64], 1)
+    _contiguous("labels", labels)
+    _same_device("logits", {"logits": logits, "labels": labels})
+    if len(labels) != logits.shape[1]:
+        raise ValueError(f"labels has {len(labels)} examples, but logits has {logits.shape[1]}")
+
+
+def _check_vectors(logits: Tensor) -> tuple[int, int]:
+    _tensor("logits", logits, [torch.float32], 2)
+    _contiguous("logits", logits)
+    members, values = logits.shape
+    _integer("values", values, 1, 2**31)
+    return members, values
+
+
+def _check_pair_matrix(name: str, matrix: Tensor, dtype: torch.dtype, members: int, logits: Tensor) -> None:
+    _tensor(name, matrix, [dtype], 2)
+    _contiguous(name, matrix)
+    _same_device("logits", {"logits": logits, name: matrix})
+    if list(matrix.shape) != [members, members]:
+        raise ValueError(f"{name} must have shape [members, members] = {[members] * 2}, not {list(matrix.shape)}")
+
+
+def _pair_slice(logits: Tensor, labels: Tensor | None, rows: Tensor | None) -> tuple[Any, Tensor]:
+    """The native slice and its rows, which must outlive it."""
+    _tensor("logits", logits, [torch.float32], 3)
+    members, examples, classes = logits.shape
+    if logits.numel() and (logits.stride(2) != 1 or (examples > 1 and logits.stride(1) != classes)):
+        raise ValueError(f"logits must be contiguous in examples and classes, but has strides {list(logits.stride())}")
+    if labels is not None:
+        _check_labels(labels, logits)
+    if rows is None:
+        rows = torch.arange(members, device=logits.device)
+    _tensor("rows", rows, [torch.int64], 1)
+    _contiguous("rows", rows)
+    _same_device("logits", {"logits": logits, "rows": rows})
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < members:
+        raise ValueError(f"rows must be in 0 .. {members - 1}")
+    shape = [len(rows), examples, classes]
+    labels_address = 0 if labels is None else labels.data_ptr()
+    native_slice = _native.PairSlice(logits.data_ptr(), logits.stride(0), rows.data_ptr(), shape, labels_address)
+    return native_slice, rows
+
+
+def _workspace(size: int, device: torch.device) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8, device=device)
+
+
+def _signed_128(low: int, high: int) -> int:
+    value = high << 64 | low
+    return value - (1 << 128) if value >> 127 else value

@@ -15,9 +15,13 @@ __global__ void write_keys(uint64_t* keys, int64_t* indices, int64_t size, uint6
     int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t pair = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; 2 * pair < size;
          pair += stride) {
-        write_key_pair(keys, pair, size, seed, source, epoch, block);
+        KeyPair both = permutation_keys(pair, seed, source, epoch, block);
+        keys[2 * pair] = both.even;
         indices[2 * pair] = 2 * pair;
-        if (2 * pair + 1 < size) indices[2 * pair + 1] = 2 * pair + 1;
+        if (2 * pair + 1 < size) {
+            keys[2 * pair + 1] = both.odd;
+            indices[2 * pair + 1] = 2 * pair + 1;
+        }
     }
 }
 
