@@ -233,6 +233,11 @@ class Store:
         write_aside(path, table.to_csv().encode())
         return path
 
+    def remove_checkpoints(self) -> None:
+        """Give back the space of shared beginnings, once nothing waits for them."""
+        for path in (self.path / "checkpoints").glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.path).free
 

@@ -52,7 +52,6 @@ class Training:
         self._waiting: dict[Path, list[Job]] = {}
         self._attempts: dict[str, int] = {}
         self._trunks = {trunk.member.id: trunk for trunk in plan.trunks(_forkable(members), steps_per_epoch)}
-        self._trunk_jobs: list[Job] = []
         for trunk in self._trunks.values():
             self._add_trunk(trunk)
         for m in members:
@@ -72,9 +71,7 @@ class Training:
                 executor.start(self._ready.popleft())
             for job, event in executor.wait(timeout=1.0):
                 self._handle(job, event, reporter)
-        for job in self._trunk_jobs:
-            for _, path in job.checkpoints:
-                path.unlink(missing_ok=True)
+        self._store.remove_checkpoints()
 
     def _views(self, m: Member) -> tuple[View, ...]:
         return self._plan.views[m.id]
@@ -83,10 +80,8 @@ class Training:
         paths = [(epoch, self._store.checkpoint_path(trunk.id, epoch)) for epoch in trunk.epochs]
         there = [entry for entry in paths if entry[1].exists()]
         rest = tuple(entry for entry in paths if not there or entry[0] > there[-1][0])
-        job = self._job(trunk.member, trunk.views, there[-1][1] if there else None, rest)
-        self._trunk_jobs.append(self._job(trunk.member, trunk.views, None, tuple(paths)))
         if rest:
-            self._ready.append(job)
+            self._ready.append(self._job(trunk.member, trunk.views, there[-1][1] if there else None, rest))
 
     def _add_member(self, m: Member) -> None:
         trunk = self._trunks.get(m.trunk.id) if _forkable([m]) else None

@@ -1,0 +1,89 @@
+# `make quickstart` and `make test` do everything on a fresh machine: system packages where allowed, a virtual environment
+# in .venv, the native build. Both are safe to repeat and quick the second time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Needed by popnet itself: a compiler; by its real-data examples: Fashion-MNIST.
+SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist
+BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
+SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: help setup system quickstart test test-slow lint format clean
+
+help:
+	@echo "make quickstart   set up, then train the quickstart's populations and print their table"
+	@echo "make test         set up, then run the tests"
+	@echo "make test-slow    the tests that take minutes"
+	@echo "make lint         ruff, format check, mypy, clang-format"
+	@echo "make format       reformat Python and C++"
+	@echo "make setup        set up only"
+	@echo "make clean        remove what was built (.venv and runs stay)"
+
+setup: $(VENV)/.native
+
+# What is missing of the system packages is installed where apt-get may be used, and named otherwise.
+$(VENV)/.system: Makefile
+	@mkdir -p $(VENV)
+	@missing=""; \
+	if ! command -v dpkg-query >/dev/null; then \
+	    echo "Not a Debian-like system: popnet needs a C++20 compiler and make; Fashion-MNIST is optional."; \
+	    touch $@; exit 0; \
+	fi; \
+	for package in $(SYSTEM_PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run="sudo -n"; else run="none"; fi; \
+	    if [ "$$run" = none ]; then \
+	        echo "Not root, so these system packages are left out:$$missing"; \
+	        echo "To have them: sudo apt-get install$$missing"; \
+	    else \
+	        echo "Installing system packages:$$missing"; \
+	        ($$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$missing >/dev/null) \
+	            || echo "apt-get could not install:$$missing (going on without)"; \
+	    fi; \
+	fi; \
+	touch $@
+
+$(VENV)/.packages: pyproject.toml constraints.txt | $(VENV)/.system
+	@python=""; \
+	for candidate in $${PYTHON:-python3 python3.13 python3.12 python3.11}; do \
+	    if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "popnet needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/python3"; exit 1; fi; \
+	[ -x $(PY) ] || $$python -m venv $(VENV)
+	@echo "Installing Python packages (PyTorch is large; a few minutes the first time)"
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt $(BUILD_PACKAGES)
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.packages $(SOURCES)
+	@echo "Building the native code"
+	@$(PY) setup.py -q build_ext --inplace >/dev/null
+	@touch $@
+
+quickstart: setup
+	@$(PY) -m popnet.run experiments/quickstart.yaml
+
+test: setup
+	@$(PY) -m pytest
+
+test-slow: setup
+	@$(PY) -m pytest -m slow
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@if command -v $(VENV)/bin/clang-format >/dev/null; then find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(VENV)/bin/clang-format --dry-run --Werror; fi
+
+format: setup
+	@$(VENV)/bin/ruff check --fix-only -q . && $(VENV)/bin/ruff format -q .
+	@find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(VENV)/bin/clang-format -i
+
+clean:
+	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native

@@ -1,0 +1,73 @@
+"""Parts that a user would bring, imported by path in experiments of the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class RandomNet(nn.Module):
+    """A net with popnet's kind of randomness (dropout modules) and with its own (a functional dropout)."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, 16)
+        self.first = nn.Dropout(0.3)
+        self.second = nn.Dropout(0.3)
+        self.out = nn.Linear(16, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(functional.relu(self.hidden(x.flatten(1))))
+        x = functional.dropout(x, 0.2, self.training)
+        return self.out(self.second(x))
+
+
+def random_net(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return RandomNet(int(np.prod(input_shape)), classes)
+
+
+def fails_for_seed_2(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = random_net(input_shape, classes)
+    if torch.initial_seed() == 2:
+        raise RuntimeError("seed 2 is not wanted here")
+    return model
+
+
+def dies_once_for_seed_2(input_shape: tuple[int, int, int], classes: int, mark: str, parent: int) -> nn.Module:
+    """Kills its process the first time a worker builds it with seed 2."""
+    if torch.initial_seed() == 2 and os.getpid() != parent and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return random_net(input_shape, classes)
+
+
+def always_dies_for_seed_2(input_shape: tuple[int, int, int], classes: int, parent: int) -> nn.Module:
+    if torch.initial_seed() == 2 and os.getpid() != parent:
+        os._exit(3)
+    return random_net(input_shape, classes)
+
+
+def two_outputs(input_shape: tuple[int, int, int]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), 2))
+
+
+def arrays() -> tuple[np.ndarray, ...]:
+    generator = np.random.Generator(np.random.PCG64(3))
+    images = generator.integers(0, 256, (48, 6, 6), dtype=np.uint8)
+    labels = generator.integers(0, 3, 48)
+    labels[:3] = [0, 1, 2]
+    return images[:32], labels[:32], images[32:], labels[32:]
+
+
+def smoothed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits, labels, label_smoothing=0.1)
+
+
+def rmsprop(groups: list, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=lr)
