@@ -7,9 +7,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/exact_sum.h"
 #include "common/philox.h"
 #include "data/augment.h"
 #include "data/permutation.h"
+#include "metrics/bootstrap.h"
+#include "metrics/correlation.h"
+#include "metrics/pairs.h"
+#include "metrics/scores.h"
 #include "training/adam.h"
 #include "training/dropout.h"
 #include "training/segments.h"
@@ -224,8 +229,173 @@ void bind_training(py::module_& m) {
 #endif
 }
 
-// ---- metrics
-// ------------------------------------------------------------------------------------------------------
+// ---- metrics ----
+
+MemberScores member_scores(const std::array<Address, 4>& out) {
+    return MemberScores{pointer<int64_t>(out[0]), pointer<uint64_t>(out[1]), pointer<int64_t>(out[2]),
+                        pointer<int32_t>(out[3])};
+}
+
+Logits logits(Address values, const std::array<int64_t, 3>& shape) {
+    return Logits{pointer<const float>(values), shape[0], shape[1], shape[2]};
+}
+
+UnitSums unit_sums(Address sums, Address squares) {
+    return UnitSums{pointer<uint64_t>(sums), pointer<uint64_t>(squares)};
+}
+
+Correlation correlation(bool ranks) { return ranks ? Correlation::SPEARMAN : Correlation::PEARSON; }
+
+PairSlice pair_slice(Address values, int64_t member_stride, Address rows, const std::array<int64_t, 3>& shape,
+                     Address labels) {
+    return PairSlice{pointer<const float>(values), member_stride, pointer<const int64_t>(rows), shape[0],
+                     shape[1], shape[2], pointer<const int64_t>(labels)};
+}
+
+void bind_metrics(py::module_& m) {
+    using Shape = std::array<int64_t, 3>;  // members, examples, classes
+    py::class_<PairSlice>(m, "PairSlice").def(py::init(&pair_slice));
+    m.attr("exact_limbs") = kExactLimbs;
+    m.attr("pair_chunk") = kChunk;
+
+    m.def(
+        "member_scores_cpu",
+        [](Address values, const Shape& shape, Address labels, const std::array<Address, 4>& out, int threads) {
+            member_scores_cpu(logits(values, shape), pointer<const int64_t>(labels), member_scores(out), threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "exact_sums",
+        [](Address values, Address limbs, int64_t count) {
+            exact_sums(pointer<double>(values), pointer<int64_t>(limbs), count);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "first_nonfinite_cpu",
+        [](Address values, int64_t count, int threads) {
+            return first_nonfinite_cpu(pointer<const float>(values), count, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "add_votes_cpu",
+        [](Address votes, Address predictions, const Shape& shape, int threads) {
+            add_votes_cpu(pointer<int64_t>(votes), pointer<const int32_t>(predictions), shape[0], shape[1],
+                          shape[2], threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "differing_matrix_cpu",
+        [](Address differing, Address predictions, int64_t members, int64_t examples, int threads) {
+            differing_matrix_cpu(pointer<int64_t>(differing), pointer<const int32_t>(predictions), members,
+                                 examples, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "add_unit_vectors_cpu",
+        [](Address sums, Address squares, Address values, int64_t members, int64_t count, bool ranks,
+           int threads) {
+            add_unit_vectors_cpu(unit_sums(sums, squares), pointer<const float>(values), members, count,
+                                 correlation(ranks), threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def("sum_of_squares", [](Address sums, int64_t count) {
+        std::array<uint64_t, 6> result;
+        sum_of_squares(result.data(), pointer<const uint64_t>(sums), count);
+        return result;
+    });
+    m.def(
+        "centred_ranks_cpu",
+        [](Address ranks, Address values, int64_t members, int64_t count, int threads) {
+            centred_ranks_cpu(pointer<int32_t>(ranks), pointer<const float>(values), members, count, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def("ensemble_gain_cpu", &ensemble_gain_cpu, py::call_guard<Unlocked>());
+    m.def(
+        "ensemble_correct_cpu",
+        [](Address correct, const PairSlice& slice, int threads) {
+            ensemble_correct_cpu(pointer<int64_t>(correct), slice, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "ensemble_log_products_cpu",
+        [](Address products, const PairSlice& slice, int threads) {
+            ensemble_log_products_cpu(pointer<double>(products), slice, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "bootstrap_deviations_cpu",
+        [](Address deviations, Address values, int64_t statistics, int64_t members, int64_t resamples,
+           uint64_t seed, int threads) {
+            bootstrap_deviations_cpu(pointer<double>(deviations), pointer<const int64_t>(values), statistics,
+                                     members, resamples, seed, threads);
+        },
+        py::call_guard<Unlocked>());
+#ifdef POPNET_CUDA
+    m.def(
+        "member_scores_cuda",
+        [](Address values, const Shape& shape, Address labels, const std::array<Address, 4>& out,
+           Address stream) {
+            member_scores_cuda(logits(values, shape), pointer<const int64_t>(labels), member_scores(out),
+                               pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "add_votes_cuda",
+        [](Address votes, Address predictions, const Shape& shape, Address stream) {
+            add_votes_cuda(pointer<int64_t>(votes), pointer<const int32_t>(predictions), shape[0], shape[1],
+                           shape[2], pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "differing_matrix_cuda",
+        [](Address differing, Address predictions, int64_t members, int64_t examples, Address stream) {
+            differing_matrix_cuda(pointer<int64_t>(differing), pointer<const int32_t>(predictions), members,
+                                  examples, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def("unit_vectors_workspace_cuda", &unit_vectors_workspace_cuda);
+    m.def(
+        "add_unit_vectors_cuda",
+        [](Address sums, Address squares, Address values, int64_t members, int64_t count, bool ranks,
+           Address workspace, size_t workspace_bytes, Address stream) {
+            add_unit_vectors_cuda(unit_sums(sums, squares), pointer<const float>(values), members, count,
+                                  correlation(ranks), pointer<void>(workspace), workspace_bytes,
+                                  pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "centred_ranks_cuda",
+        [](Address ranks, Address values, int64_t members, int64_t count, Address workspace,
+           size_t workspace_bytes, Address stream) {
+            centred_ranks_cuda(pointer<int32_t>(ranks), pointer<const float>(values), members, count,
+                               pointer<void>(workspace), workspace_bytes, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def("ensemble_workspace_cuda", &ensemble_workspace_cuda);
+    m.def(
+        "ensemble_correct_cuda",
+        [](Address correct, const PairSlice& slice, Address workspace, Address stream) {
+            ensemble_correct_cuda(pointer<int64_t>(correct), slice, pointer<void>(workspace),
+                                  pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "ensemble_log_products_cuda",
+        [](Address products, const PairSlice& slice, Address workspace, Address stream) {
+            ensemble_log_products_cuda(pointer<double>(products), slice, pointer<void>(workspace),
+                                       pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "bootstrap_deviations_cuda",
+        [](Address deviations, Address values, int64_t statistics, int64_t members, int64_t resamples,
+           uint64_t seed, Address stream) {
+            bootstrap_deviations_cuda(pointer<double>(deviations), pointer<const int64_t>(values), statistics,
+                                      members, resamples, seed, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+#endif
+}
 
 }  // namespace
 }  // namespace popnet
@@ -235,4 +405,5 @@ PYBIND11_MODULE(_native, m) {
     popnet::bind_common(m);
     popnet::bind_data(m);
     popnet::bind_training(m);
+    popnet::bind_metrics(m);
 }
