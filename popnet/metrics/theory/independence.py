@@ -16,7 +16,7 @@ from popnet.metrics.resampling import uniforms
 from popnet.metrics.theory.packed import packed
 
 _EXAMPLES = 2048  # in a block of pairs
-_MEMBERS = 16_384  # in one matrix product
+_MEMBERS = 8_192  # in one matrix product
 
 
 @dataclass(frozen=True)
@@ -145,5 +145,5 @@ def _deviations(
         part = slice(start, start + _MEMBERS // 8)
         left = np.unpackbits(rows[first, part], axis=1).astype(np.float32)
         right = left if first == second else np.unpackbits(rows[second, part], axis=1).astype(np.float32)
-        both += left @ right.T  # counts up to 16,384: exact in float32
+        both += left @ right.T  # counts up to 8,192: exact in float32
     return members * both - np.outer(counts[first], counts[second]).astype(np.float64)

@@ -172,7 +172,7 @@ def _bootstrap(bits: PackedErrors, resamples: int, seed: int) -> NDArray[np.floa
     members, examples = bits.members, bits.examples
     totals = bits.member_counts().astype(np.float64)
     results = np.empty(resamples)
-    step = max(1, min(resamples, 2**26 // members, 2**26 // examples))
+    step = max(1, min(resamples, 2**24 // members, 2**24 // examples))
     for first in range(0, resamples, step):
         drawn = range(first, min(first + step, resamples))
         weights = bootstrap_weights(seed, drawn, members)
