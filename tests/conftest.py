@@ -1,0 +1,63 @@
+"""What several test files share: a tiny experiment as plain data, and one small store, trained once."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import popnet
+from popnet.config import from_mapping
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "recipe": {
+        "dataset": {
+            "name": "synthetic",
+            "kwargs": {"train": 40, "test": 30, "height": 6, "width": 6, "channels": 1, "classes": 3},
+        },
+        "model": "linear",
+        "epochs": 4,
+        "batch_size": 16,
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine", "warmup_epochs": 1},
+        "augment": {"crop": 1, "flip": True},
+    },
+    "population": 4,
+    "variants": [{"name": "Initialization", "vary": ["init"]}],
+}
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """A tiny experiment as it would stand in a file; free to change."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> popnet.Result:
+    """A small experiment, trained once with two workers: read it, and copy its folder before writing into it.
+
+    Its last row holds members that fail: weight decay at an enormous rate blows the weights up.
+    """
+    content = copy.deepcopy(TINY)
+    content["recipe"] |= {"evaluate_every": 3, "keep": ["predictions", "weights"]}
+    content["variants"] = [
+        {"name": "Initialization", "vary": ["init"], "views": "flip"},
+        {"name": "Determinism", "replicas": True, "population": 2},
+        {"name": "Ensemble (N=2)", "vary": ["init"], "ensemble": 2},
+        {"name": "Snapshots", "vary": ["shuffle"], "snapshots": 2, "population": 2},
+        {"name": "Broken", "vary": ["init"], "population": 2, "recipe": {"optimizer": {"lr": 1e30}}},
+    ]
+    store = tmp_path_factory.mktemp("trained") / "store"
+    return popnet.run(from_mapping(content), store, workers=2)
+
+
+@pytest.fixture
+def trained_copy(trained: popnet.Result, tmp_path: Path) -> Path:
+    """A copy of the trained store, free to damage."""
+    import shutil
+
+    return Path(shutil.copytree(trained.store.path, tmp_path / "copy"))
