@@ -71,7 +71,7 @@ MISTAKES = [
     (["variants.0.vary=[init, all]"], "variants.0: 'all' stands alone, as in 'vary: all': it means init, shuffle,"),
     (
         ["published=[summers_dinneen_2021.tabel1]"],
-        "published: no published table is called 'summers_dinneen_2021.tabel1'; did you mean 'summers_dinneen_2021.table1'",
+        "published: no published table is called 'summers_dinneen_2021.tabel1'; did you mean 'summers_",
     ),
     # Populations.
     (["population=1"], "variant 'Initialization': population is 1: a population needs at least 2 members"),
