@@ -15,6 +15,7 @@ namespace {
 
 using Wide = unsigned __int128;
 
+constexpr int64_t kBytesPerValue = 32, kThreadBytes = int64_t{1} << 30;  // of all threads together, if one allows
 constexpr int kDigits = 3, kDigitBits = 11, kBuckets = 1 << kDigitBits;
 
 // Sorts one member's values at a time; keeps its buffers.
@@ -25,7 +26,7 @@ class RankSorter {
     // Calls run(first, end) for every run of equal values, ascending; place(k) is then the index of the k-th smallest.
     void sort(const float* logits) {
         static_assert(kDigits * kDigitBits >= 32);
-        std::vector<int64_t>& counts = counts_;
+        std::vector<uint32_t>& counts = counts_;
         counts.assign(kDigits * kBuckets, 0);
         for (int64_t k = 0; k < values_; ++k) {
             uint32_t key = sort_key(logits[k]);
@@ -50,11 +51,11 @@ class RankSorter {
    private:
     static uint32_t digit_of(uint32_t key, int digit) { return key >> (digit * kDigitBits) & (kBuckets - 1); }
 
-    void scatter(int64_t* counts, int digit) {
-        int64_t start = 0;
+    void scatter(uint32_t* counts, int digit) {
+        uint32_t start = 0;
         for (int bucket = 0; bucket < kBuckets; ++bucket) {
-            if (counts[bucket] == values_) return;  // all in one bucket: in order already
-            int64_t count = counts[bucket];
+            if (counts[bucket] == static_cast<uint64_t>(values_)) return;  // all in one bucket: in order already
+            uint32_t count = counts[bucket];
             counts[bucket] = start;
             start += count;
         }
@@ -64,24 +65,54 @@ class RankSorter {
 
     int64_t values_;
     std::vector<uint64_t> items_, other_;
-    std::vector<int64_t> counts_;
+    std::vector<uint32_t> counts_;
 };
 
-// Writes one member's ranks as a unit vector; false where all values are equal.
-bool rank_vector(int64_t* unit, RankSorter& sorter, const float* logits, int64_t values) {
+// The sums of one thread's members.
+class Sums {
+   public:
+    explicit Sums(int64_t values) : sums_(values) {}
+
+    void add(int64_t k, int64_t component) { sums_[k] += static_cast<Wide>(static_cast<__int128>(component)); }
+
+    void add_to(uint64_t* total) const {
+        for (size_t k = 0; k < sums_.size(); ++k) {
+            Wide sum;
+            __builtin_memcpy(&sum, total + 2 * k, sizeof sum);
+            sum += sums_[k];
+            __builtin_memcpy(total + 2 * k, &sum, sizeof sum);
+        }
+    }
+
+   private:
+    std::vector<Wide> sums_;
+};
+
+Wide squared(int64_t component) {
+    uint64_t size = component < 0 ? -static_cast<uint64_t>(component) : component;
+    return static_cast<Wide>(size) * size;
+}
+
+// Adds one member's ranks as a unit vector u and returns |u|^2; 0, and nothing added, where all values are equal.
+Wide add_ranks(Sums& sums, RankSorter& sorter, const float* logits, int64_t values) {
     sorter.sort(logits);
-    Wide square = 0;
+    // The squared ranks of n different values sum to (n^3 - n) / 3, and each run of t equal ones takes (t^3 - t) / 3.
+    auto cube = [](int64_t n) { return (static_cast<Wide>(n) * n * n - n) / 3; };
+    Wide square = cube(values);
     sorter.for_each_run([&](int64_t first, int64_t end) {
-        int64_t rank = centred_rank(first, end, values);
-        square += static_cast<Wide>(static_cast<uint64_t>(rank * rank)) * static_cast<uint64_t>(end - first);
+        if (end - first > 1) square -= cube(end - first);
     });
-    if (square == 0) return false;
+    if (square == 0) return 0;
     double norm = std::sqrt(nearest_double(static_cast<uint64_t>(square >> 64), static_cast<uint64_t>(square)));
+    Wide unit_square = 0;
     sorter.for_each_run([&](int64_t first, int64_t end) {
         int64_t component = unit_component(static_cast<double>(centred_rank(first, end, values)), norm);
-        for (int64_t k = first; k < end; ++k) unit[sorter.place(k)] = component;
+        for (int64_t k = first; k < end; ++k) {
+            sums.add(sorter.place(k), component);
+            unit_square += squared(component);
+        }
     });
-    return true;
+    return unit_square;
 }
 
 double add_lanes(double* lanes) {
@@ -120,70 +151,51 @@ POPNET_CLONES void write_components(int64_t* __restrict unit, const float* __res
     for (int64_t k = 0; k < values; ++k) unit[k] = unit_component(static_cast<double>(logits[k]) - mean, norm);
 }
 
-bool value_vector(int64_t* unit, const float* logits, int64_t values) {
-    auto [least, most] = std::minmax_element(logits, logits + values);
-    if (*least == *most) return false;
+POPNET_CLONES bool all_equal(const float* logits, int64_t values) {
+    int32_t differing = 0;
+    for (int64_t k = 0; k < values; ++k) differing |= logits[k] != logits[0];
+    return differing == 0;
+}
+
+// The same for one member's values.
+Wide add_values(Sums& sums, const float* logits, int64_t values) {
+    if (all_equal(logits, values)) return 0;
     double lanes[kPearsonLanes];
     sum_lanes(lanes, logits, values);
     double mean = add_lanes(lanes) / static_cast<double>(values);
     square_lanes(lanes, logits, values, mean);
-    write_components(unit, logits, values, mean, std::sqrt(add_lanes(lanes)));
-    return true;
+    double norm = std::sqrt(add_lanes(lanes));
+    Wide unit_square = 0;
+    int64_t unit[1024];
+    for (int64_t first = 0; first < values; first += 1024) {
+        int64_t count = std::min<int64_t>(1024, values - first);
+        write_components(unit, logits + first, count, mean, norm);
+        for (int64_t k = 0; k < count; ++k) {
+            sums.add(first + k, unit[k]);
+            unit_square += squared(unit[k]);
+        }
+    }
+    return unit_square;
 }
-
-// Adds unit vectors to the shared sums, a stripe at a time under the stripe's lock.
-class SharedSums {
-   public:
-    SharedSums(uint64_t* sums, int64_t values) : sums_(reinterpret_cast<Wide*>(sums)), values_(values) {}
-
-    // Returns |unit|^2.
-    Wide add(const int64_t* unit, int64_t first_stripe) {
-        Wide square = 0;
-        for (int64_t i = 0; i < kStripes; ++i) {
-            int64_t stripe = (first_stripe + i) % kStripes;
-            std::lock_guard lock(locks_[stripe]);
-            square += add_range(unit, values_ * stripe / kStripes, values_ * (stripe + 1) / kStripes);
-        }
-        return square;
-    }
-
-   private:
-    static constexpr int64_t kStripes = 32;
-
-    Wide add_range(const int64_t* unit, int64_t begin, int64_t end) {
-        Wide square = 0;
-        for (int64_t k = begin; k < end; ++k) {
-            Wide sum;
-            __builtin_memcpy(&sum, sums_ + k, sizeof sum);
-            sum += static_cast<Wide>(static_cast<__int128>(unit[k]));
-            __builtin_memcpy(sums_ + k, &sum, sizeof sum);
-            uint64_t size = unit[k] < 0 ? -static_cast<uint64_t>(unit[k]) : unit[k];
-            square += static_cast<Wide>(size) * size;
-        }
-        return square;
-    }
-
-    Wide* sums_;
-    int64_t values_;
-    std::mutex locks_[kStripes];
-};
 
 }  // namespace
 
 void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values, Correlation kind,
                           int threads) {
-    SharedSums sums(out.sums, values);
-    parallel_for(members, threads, [&](int64_t begin, int64_t end) {
-        std::vector<int64_t> unit(values);
+    int64_t affordable = std::max<int64_t>(1, kThreadBytes / (kBytesPerValue * values));
+    std::mutex lock;
+    parallel_for(members, static_cast<int>(std::min<int64_t>(threads, affordable)), [&](int64_t begin, int64_t end) {
+        Sums sums(values);
         RankSorter sorter(kind == Correlation::SPEARMAN ? values : 0);
         for (int64_t member = begin; member < end; ++member) {
             const float* row = logits + member * values;
-            bool varies = kind == Correlation::SPEARMAN ? rank_vector(unit.data(), sorter, row, values)
-                                                        : value_vector(unit.data(), row, values);
-            Wide square = varies ? sums.add(unit.data(), member - begin + begin % 7) : 0;
+            Wide square = kind == Correlation::SPEARMAN ? add_ranks(sums, sorter, row, values)
+                                                        : add_values(sums, row, values);
             out.squares[2 * member] = static_cast<uint64_t>(square);
             out.squares[2 * member + 1] = static_cast<uint64_t>(square >> 64);
         }
+        std::lock_guard guard(lock);
+        sums.add_to(out.sums);
     });
 }
 
