@@ -22,8 +22,8 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS history (
     test_cross_entropy REAL, PRIMARY KEY (id, epoch));
 """
 
+_FOLDERS = ("members", "weights", "checkpoints", "labels", "tables")
+
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
 
 
@@ -81,45 +83,62 @@ class Store:
         if not header.exists():
             if not create:
                 raise StoreError(f"{self.path}: no popnet store here (store.json is missing)")
-            if self.path.is_dir() and any(entry.name != "lock" for entry in self.path.iterdir()):
+            if self.path.is_dir() and not all(_left_by_creation(entry) for entry in self.path.iterdir()):
                 raise StoreError(
                     f"{self.path}: the folder is not empty and holds no popnet store: choose another --store"
                 )
             self._create()
-        try:
-            self._header: dict[str, Any] = json.loads(header.read_text(encoding="utf-8"))
-            version = self._header["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{header}: damaged: {error}") from None
-        if version != FORMAT:
-            raise StoreError(f"{self.path}: store format {version}, but this popnet reads format {FORMAT}")
+        self._header = self._read_header()
 
     def _create(self) -> None:
         try:
-            for folder in ("members", "weights", "checkpoints", "labels", "tables"):
+            for folder in _FOLDERS:
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as database:
-                database.executescript(_SCHEMA)
-            self._write_header({"format": FORMAT, "experiments": {}})
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{self.path}: cannot create a store here: {error}") from None
+            (self.path / "ledger.sqlite").touch()
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot create a store here: {error.strerror}") from None
+        with self._ledger() as database:
+            database.executescript(_SCHEMA)
+        self._write_header({"format": FORMAT, "experiments": {}})
+
+    def _read_header(self) -> dict[str, Any]:
+        path = self.path / "store.json"
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            version, experiments = header["format"], header.get("experiments")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+        if version != FORMAT:
+            raise StoreError(f"{self.path}: store format {version}, but this popnet reads format {FORMAT}")
+        if not isinstance(experiments, dict):
+            raise StoreError(f"{path}: damaged: it lists no experiments")
+        return dict(header)
 
     def _write_header(self, header: dict[str, Any]) -> None:
         write_aside(self.path / "store.json", (json.dumps(header, indent=1, sort_keys=True) + "\n").encode())
         self._header = header
 
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path / "ledger.sqlite", timeout=30)
-        local = not _file_system(self.path).startswith(_NETWORK_FILE_SYSTEMS)
-        database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
-        database.execute("PRAGMA synchronous=FULL")
-        return database
+    @contextmanager
+    def _ledger(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the block. Raises StoreError for whatever SQLite cannot do, a damaged file included."""
+        path = self.path / "ledger.sqlite"
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=30, uri=True)) as database:
+                local = not _file_system(self.path).startswith(_NETWORK_FILE_SYSTEMS)
+                database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
+                database.execute("PRAGMA synchronous=FULL")
+                yield database
+        except (sqlite3.Error, pd.errors.DatabaseError) as error:
+            raise StoreError(f"{path}: {error}") from None
 
     # -- one run at a time ---------------------------------------------------------------------------------------------
 
     def lock(self) -> None:
         """Take the store for this process. Raises StoreError where another run has it."""
-        handle = (self.path / "lock").open("a+b")
+        try:
+            handle = (self.path / "lock").open("a+b")
+        except OSError as error:
+            raise StoreError(f"{self.path / 'lock'}: cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -135,6 +154,7 @@ class Store:
         handle.write(f"{os.getpid()}\n".encode())
         handle.flush()
         self._lock = handle
+        self._header = self._read_header()  # another run may have ended since this store was opened
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -152,8 +172,8 @@ class Store:
         recipe = experiment.recipe.canonical()
         if before is not None and before["recipe"] != recipe:
             raise StoreError(
-                f"{self.path}: holds another recipe under the name {experiment.name!r} ({_difference(before['recipe'], recipe)}): "
-                "choose another --store or another name"
+                f"{self.path}: holds another recipe under the name {experiment.name!r} "
+                f"({_difference(before['recipe'], recipe)}): choose another --store or another name"
             )
         for label, digest in datasets.items():
             old = self._header.get("datasets", {}).get(label, digest)
@@ -210,17 +230,10 @@ class Store:
             **fields,
         }
         marks = ", ".join("?" * len(row))
-        try:
-            with closing(self._connect()) as database, database:
-                database.execute(
-                    f"INSERT OR REPLACE INTO members ({', '.join(row)}) VALUES ({marks})", list(row.values())
-                )
-                database.execute("DELETE FROM history WHERE id = ?", [member.id])
-                database.executemany(
-                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", [(member.id, *h) for h in history]
-                )
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path / 'ledger.sqlite'}: cannot enter member {member.id}: {error}") from None
+        with self._ledger() as database, database:
+            database.execute(f"INSERT OR REPLACE INTO members ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+            database.execute("DELETE FROM history WHERE id = ?", [member.id])
+            database.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", [(member.id, *h) for h in history])
 
     def save_labels(self, digest: str, labels: NDArray[np.int64]) -> None:
         path = self.path / "labels" / f"{digest}.safetensors"
@@ -260,7 +273,7 @@ class Store:
         Columns: status (`done` or `failed`), one per source with its seed, replica, onset, recipe (digest), accuracy
         (percent), cross_entropy (nats), weights_digest, predictions_digest, error, seconds, device, versions, finished.
         """
-        with closing(self._connect()) as database:
+        with self._ledger() as database:
             table = pd.read_sql_query("SELECT * FROM members ORDER BY rowid", database, index_col="id")
         for source in SOURCES:
             table[source] = [int(seed) for seed in table[source]]
@@ -268,12 +281,12 @@ class Store:
 
     def done(self) -> dict[str, frozenset[View]]:
         """The finished members whose predictions are there, with the views they hold."""
-        with closing(self._connect()) as database:
+        with self._ledger() as database:
             rows = database.execute("SELECT id, views FROM members WHERE status = 'done'").fetchall()
         return {key: frozenset(_views(views)) for key, views in rows if self.predictions_path(key).exists()}
 
     def _row(self, member_id: str) -> dict[str, Any]:
-        with closing(self._connect()) as database:
+        with self._ledger() as database:
             database.row_factory = sqlite3.Row
             row = database.execute("SELECT * FROM members WHERE id = ?", [member_id]).fetchone()
         if row is None:
@@ -301,7 +314,7 @@ class Store:
         if member_id is not None:
             digest = self._row(member_id)["labels"]
         else:
-            with closing(self._connect()) as database:
+            with self._ledger() as database:
                 found = [
                     row[0] for row in database.execute("SELECT DISTINCT labels FROM members WHERE status = 'done'")
                 ]
@@ -316,7 +329,7 @@ class Store:
         """One row per epoch, indexed by epoch (from 1): learning_rate (of its last step), train_loss (mean, nats),
         test_accuracy (percent), test_cross_entropy (nats)."""
         self._row(member_id)
-        with closing(self._connect()) as database:
+        with self._ledger() as database:
             return pd.read_sql_query(
                 "SELECT epoch, learning_rate, train_loss, test_accuracy, test_cross_entropy FROM history WHERE id = ? "
                 "ORDER BY epoch",
@@ -327,7 +340,7 @@ class Store:
 
     def verify(self) -> dict[str, str]:
         """Check every finished member's predictions against its digest; returns what is wrong, by member id."""
-        with closing(self._connect()) as database:
+        with self._ledger() as database:
             rows = database.execute(
                 "SELECT id, predictions_digest, weights_digest FROM members WHERE status = 'done'"
             ).fetchall()
@@ -341,6 +354,13 @@ class Store:
             except StoreError as error:
                 problems[key] = str(error)
         return problems
+
+
+def _left_by_creation(entry: Path) -> bool:
+    """Whether this is what a run leaves that was killed while it created a store: nothing of anybody's."""
+    if entry.name in _FOLDERS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == "lock" or entry.name.startswith(("ledger.sqlite", ".store.json."))
 
 
 def open_store(path: str | Path) -> Store:

@@ -136,7 +136,7 @@ def test_kill_and_rerun(reference: dict[str, tuple[Any, ...]], tmp_path: Path) -
 
 def test_interrupt_ends_cleanly(reference: dict[str, tuple[Any, ...]], tmp_path: Path) -> None:
     content = tmp_path / "tiny.yaml"
-    content.write_text(_as_yaml(experiment(recipe={"epochs": 40})))
+    content.write_text(_as_yaml(experiment(recipe={"epochs": 12})))
     store = tmp_path / "store"
     for number in (signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(

@@ -154,12 +154,18 @@ def test_a_failing_member_does_not_stop_the_rest(tmp_path: Path) -> None:
         result.store.predictions(failed.index[0])
 
 
-def test_a_loss_that_is_not_finite_is_recorded(tmp_path: Path) -> None:
-    variants = [{**INIT, "recipe": {"optimizer": {"lr": lr}}, "name": f"{lr:g}"} for lr in (1e30, 1e38)]
-    result = run(experiment(variants, 2), tmp_path / "store", workers=1)
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"model": "hidden_fc", "optimizer": {"name": "sgd", "lr": 1e20}}, "the loss is nan at epoch 1 of 2, step 2 of 3"),
+        ({"model": {"import": "user_parts:infinite_in_evaluation"}}, "the predictions after epoch 2 are not finite"),
+    ],
+)
+def test_what_is_not_finite_is_recorded(recipe: dict[str, Any], message: str, tmp_path: Path) -> None:
+    result = run(experiment([INIT], 2, evaluate_every=0, **recipe), tmp_path / "store", workers=1)
     members = result.store.members()
     assert set(members["status"]) == {"failed"}
-    assert any("the loss is" in error for error in members["error"])
+    assert message in members["error"].iloc[0]
     assert np.isnan(result.table()["accuracy_mean"]).all()
 
 

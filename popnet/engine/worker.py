@@ -16,7 +16,7 @@ import torch
 
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Progressed
 from popnet.engine.sharing import SharedDataset
-from popnet.errors import PopnetError, StoreError, TrainingError
+from popnet.errors import PopnetError, StoreError
 from popnet.store import Finished, Store, digest, load_tensors, save_tensors
 from popnet.training.trainer import HISTORY, Trainer
 
@@ -93,10 +93,7 @@ def _finish(job: Job, trainer: Trainer, shared: SharedDataset, began: float) -> 
     """Write the member's files and describe them."""
     store = Store(job.store)
     weights = trainer.weights()
-    logits = np.ascontiguousarray(trainer.predictions())
-    if not np.isfinite(logits).all():
-        raise TrainingError("the predictions are not finite: a lower learning rate or a longer warm-up may help")
-    predictions = {"predictions": torch.from_numpy(logits)}
+    predictions = {"predictions": torch.from_numpy(np.ascontiguousarray(trainer.predictions()))}
     if "weights" in job.member.recipe.keep:
         save_tensors(store.weights_path(job.member.id), weights)
     save_tensors(store.predictions_path(job.member.id), predictions)
