@@ -1,30 +1,52 @@
 """How much the members of a population differ: the five metrics of Summers & Dinneen (2021), Section 3.1, and kin.
 
-Everywhere logits are float32 [members, examples, classes] and labels int64 [examples], torch (CPU) or NumPy; float16
-and bfloat16 widen exactly. An argmax takes the lowest class on ties. Equal members give exactly 0 (correlation 1).
+Everywhere logits are [members, examples, classes], float32 or exactly widened float16 and bfloat16: a torch tensor on
+the CPU or a CUDA device, a NumPy array, or a reader of files (`popnet.metrics.open_predictions`), of which only blocks
+are in memory; labels are int64 [examples]. An argmax takes the lowest class on ties. Equal members give exactly 0
+(correlation 1). No result depends on `threads`, on `block` (members that are looked at together), on the order of the
+members (but for the resamples and the sample of pairs, which number them) or on the device; `pearson` and the matrix
+`Pairwise.pearson` are equal between devices to 1e-9 at least.
+
+ValueError names the argument that is wrong, and the member and example of a value that is not finite.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import rankdata
+import torch
+from numpy.typing import NDArray
 
-from popnet.metrics.inputs import Array, at_least_two, labels_array, logits_array
+from popnet import native
+from popnet.metrics import pairs
+from popnet.metrics.correlation import correlation_matrix, rank_correlation_matrix
+from popnet.metrics.inputs import Array, at_least_two, labels_array, thread_count
+from popnet.metrics.members import DISAGREEMENT, PEARSON, SCORES, SPEARMAN, MembersPass, members_pass
+from popnet.metrics.predictions import Predictions, as_predictions
 
 RESAMPLES = 10_000
 REDUCTION_METRICS = ("accuracy_sd", "cross_entropy_sd", "disagreement", "spearman", "ensemble_delta")
 
+_BOOTSTRAP_STEPS = 1 << 40
+
+Logits = Array | Predictions
+Metric = Literal["accuracy", "cross_entropy"]
+
 
 @dataclass(frozen=True)
 class Variability:
-    """One row of Table 1: accuracies, disagreement and accuracy deltas in percent, cross-entropies in nats."""
+    """One row of Table 1: accuracies, disagreement and accuracy deltas in percent, cross-entropies in nats.
+
+    Attributes:
+        accuracy_sd, cross_entropy_sd: population standard deviations (ddof 0); their `_error` is their standard
+            deviation over bootstrap resamples of the members.
+        ensemble_delta, ensemble_cross_entropy_delta: means over `ensemble_pairs` pairs; where these are a sample
+            (above 2,000 members), `_error` is the mean's standard error, else 0. NaN where not asked for.
+    """
 
     members: int
     accuracy_mean: float
@@ -38,6 +60,14 @@ class Variability:
     pearson: float
     ensemble_delta: float
     ensemble_cross_entropy_delta: float
+    ensemble_pairs: int
+    ensemble_delta_error: float = 0.0
+    ensemble_cross_entropy_delta_error: float = 0.0
+
+    @property
+    def all_pairs(self) -> bool:
+        """Whether the ensemble deltas are means over all pairs rather than over a sample."""
+        return self.ensemble_pairs == self.members * (self.members - 1) // 2
 
     def as_dict(self) -> dict[str, float]:
         """The fields by name, one row of a table."""
@@ -46,121 +76,167 @@ class Variability:
 
 @dataclass(frozen=True)
 class Pairwise:
-    """The metrics of every pair of members, each float64 [members, members], symmetric."""
+    """The metrics of every pair of members, each float64 [members, members], symmetric; units as in `Variability`."""
 
-    disagreement: np.ndarray
-    spearman: np.ndarray
-    pearson: np.ndarray
-    ensemble_delta: np.ndarray
-    ensemble_cross_entropy_delta: np.ndarray
+    disagreement: NDArray[np.float64]
+    spearman: NDArray[np.float64]
+    pearson: NDArray[np.float64]
+    ensemble_delta: NDArray[np.float64]
+    ensemble_cross_entropy_delta: NDArray[np.float64]
 
 
-def accuracy(logits: Array, labels: Array) -> np.ndarray:
+def accuracy(
+    logits: Logits, labels: Array, *, threads: int | None = None, block: int | None = None
+) -> NDArray[np.float64]:
     """The accuracy of each member, float64 [members], percent."""
-    z, y = _checked(logits, labels)
-    return 100.0 * (z.argmax(axis=2) == y).sum(axis=1) / y.size
+    predictions, targets = _checked(logits, labels)
+    return _accuracies(members_pass(predictions, targets, [SCORES], thread_count(threads), block), targets.size)
 
 
-def cross_entropy(logits: Array, labels: Array) -> np.ndarray:
-    """The mean cross-entropy of each member, float64 [members], nats."""
-    z, y = _checked(logits, labels)
-    result = np.empty(len(z))
-    for member, scores in enumerate(z.astype(np.float64, copy=False)):
-        losses = logsumexp(scores.astype(np.float64), axis=1) - scores[np.arange(y.size), y]
-        result[member] = math.fsum(losses) / y.size
-    return result
+def cross_entropy(
+    logits: Logits, labels: Array, *, threads: int | None = None, block: int | None = None
+) -> NDArray[np.float64]:
+    """The mean cross-entropy of each member, float64 [members], nats; the examples' are summed exactly."""
+    predictions, targets = _checked(logits, labels)
+    scores = members_pass(predictions, targets, [SCORES], thread_count(threads), block)
+    return scores.cross_entropy_sums / targets.size
 
 
-def disagreement(logits: Array) -> float:
-    """The mean over pairs of the share of examples whose argmax differs, percent."""
-    z = logits_array(logits)
-    at_least_two(len(z), "disagreement")
-    predictions = z.argmax(axis=2)
-    votes = np.zeros((z.shape[1], z.shape[2]), dtype=np.int64)
-    for row in predictions:
-        votes[np.arange(row.size), row] += 1
-    members = len(z)
-    differing = (members * members * z.shape[1] - int((votes**2).sum())) // 2
-    return 100.0 * differing / (z.shape[1] * members * (members - 1) // 2)
+def disagreement(logits: Logits, *, threads: int | None = None, block: int | None = None) -> float:
+    """The mean over pairs of the share of examples whose argmax differs, percent; from votes, so exact."""
+    return _unlabelled(logits, DISAGREEMENT, threads, block).disagreement
 
 
-def spearman(logits: Array) -> float:
-    """The mean over pairs of Spearman's rho of the flattened logits, average ranks for ties.
+def spearman(logits: Logits, *, threads: int | None = None, block: int | None = None) -> float:
+    """The mean over pairs of Spearman's rho of the flattened logits, average ranks for ties; errs by below 1e-12.
 
-    NaN where a member's logits are all equal.
+    NaN, with a RuntimeWarning that names the member, where a member's logits are all equal.
     """
-    z = logits_array(logits)
-    at_least_two(len(z), "spearman")
-    return _mean_over_pairs(_correlations(_doubled_ranks(z)))
+    return _unlabelled(logits, SPEARMAN, threads, block).spearman
 
 
-def pearson(logits: Array) -> float:
-    """The mean over pairs of Pearson's correlation of the flattened logits; NaN where a member's are all equal."""
-    z = logits_array(logits)
-    at_least_two(len(z), "pearson")
-    return _mean_over_pairs(_correlations(_centred(z)))
+def pearson(logits: Logits, *, threads: int | None = None, block: int | None = None) -> float:
+    """The mean over pairs of Pearson's correlation of the flattened logits; NaN as for `spearman`."""
+    return _unlabelled(logits, PEARSON, threads, block).pearson
 
 
 def ensemble_delta(
-    logits: Array, labels: Array, metric: Literal["accuracy", "cross_entropy"] = "accuracy"
+    logits: Logits,
+    labels: Array,
+    metric: Metric = "accuracy",
+    *,
+    size: int = 2,
+    seed: int = 1,
+    threads: int | None = None,
 ) -> float:
-    """The mean over pairs of (metric of the pair's mean logits) - (mean of their two metrics).
+    """The mean over ensembles of (metric of the members' mean logits) - (mean of the members' metrics).
 
-    Percent for accuracy, nats for cross_entropy. Pair sums are compared exactly, so no tie appears by rounding.
+    Percent for accuracy, nats for cross_entropy. See `ensemble_delta_mean` for its standard error.
     """
-    z, y = _checked(logits, labels)
-    at_least_two(len(z), "ensemble_delta")
+    return ensemble_delta_mean(logits, labels, metric, size=size, seed=seed, threads=threads).mean
+
+
+def ensemble_delta_mean(
+    logits: Logits,
+    labels: Array,
+    metric: Metric = "accuracy",
+    *,
+    size: int = 2,
+    seed: int = 1,
+    threads: int | None = None,
+) -> pairs.PairMean:
+    """`ensemble_delta` with its standard error and the number of ensembles.
+
+    Args:
+        size: 2 for all pairs, whose sums are compared exactly, so that no tie appears by rounding (above 2,000
+            members, a sample fixed by (members, seed)); more for disjoint groups of that many, fixed likewise.
+        seed: of the sample or the groups.
+    """
+    if metric not in ("accuracy", "cross_entropy"):
+        raise ValueError(f"metric must be 'accuracy' or 'cross_entropy', but is {metric!r}")
+    predictions, targets = _checked(logits, labels)
+    at_least_two(predictions.members, "ensemble_delta")
+    if size < 2:
+        raise ValueError(f"size must be at least 2, but is {size}")
+    count = thread_count(threads)
+    if size > 2:
+        value_of = _accuracy_of if metric == "accuracy" else _cross_entropy_of
+        return pairs.group_delta(predictions, targets, size, value_of, seed=seed, threads=count)
     if metric == "accuracy":
-        return _mean_over_pairs(_ensemble_accuracy_delta(z, y))
-    if metric == "cross_entropy":
-        return _mean_over_pairs(_ensemble_cross_entropy_delta(z))
-    raise ValueError(f"metric must be 'accuracy' or 'cross_entropy', but is {metric!r}")
+        return pairs.accuracy_delta(predictions, targets, seed=seed, threads=count)
+    return pairs.cross_entropy_delta(predictions, seed=seed, threads=count)
 
 
-def ensemble_cross_entropy_delta(logits: Array, labels: Array) -> float:
+def ensemble_cross_entropy_delta(logits: Logits, labels: Array, *, seed: int = 1, threads: int | None = None) -> float:
     """`ensemble_delta` for cross-entropy, nats."""
-    return ensemble_delta(logits, labels, metric="cross_entropy")
+    return ensemble_delta(logits, labels, "cross_entropy", seed=seed, threads=threads)
 
 
-def pairwise(logits: Array, labels: Array) -> Pairwise:
-    """The [members, members] matrices of every metric over pairs."""
-    z, y = _checked(logits, labels)
-    at_least_two(len(z), "pairwise")
-    predictions = z.argmax(axis=2)
-    differing = np.array([(predictions != row).sum(axis=1) for row in predictions])
+def pairwise(logits: Logits, labels: Array, *, threads: int | None = None) -> Pairwise:
+    """The [members, members] matrices of every metric over pairs; all logits and their ranks are held in memory."""
+    predictions, targets = _checked(logits, labels)
+    at_least_two(predictions.members, "pairwise")
+    count = thread_count(threads)
+    _, block = next(predictions.blocks(predictions.members, count))
+    scores = native.member_scores(block, torch.from_numpy(targets).to(block.device), threads=count)
+    differing = native.differing_matrix(scores.predictions, threads=count).cpu().numpy()
+    vectors = block.reshape(len(block), -1)
+    resident = as_predictions(block)
     return Pairwise(
-        disagreement=100.0 * differing / y.size,
-        spearman=_correlations(_doubled_ranks(z)),
-        pearson=_correlations(_centred(z)),
-        ensemble_delta=_ensemble_accuracy_delta(z, y),
-        ensemble_cross_entropy_delta=_ensemble_cross_entropy_delta(z),
+        disagreement=100.0 * differing / targets.size,
+        spearman=rank_correlation_matrix(vectors, count),
+        pearson=correlation_matrix(vectors),
+        ensemble_delta=pairs.accuracy_delta_matrix(resident, targets, scores.correct.cpu().numpy(), count),
+        ensemble_cross_entropy_delta=pairs.cross_entropy_delta_matrix(resident, range(predictions.members), count),
     )
 
 
 def variability(
-    logits: Array, labels: Array, *, resamples: int = RESAMPLES, bootstrap_seed: int = 1
+    logits: Logits,
+    labels: Array,
+    *,
+    ensemble_cross_entropy: bool = True,
+    resamples: int = RESAMPLES,
+    bootstrap_seed: int = 1,
+    pairs_seed: int = 1,
+    threads: int | None = None,
+    block: int | None = None,
 ) -> Variability:
-    """Every metric of the population; standard deviations have ddof 0.
+    """Every metric of the population.
 
-    A standard deviation's error is its standard deviation over `resamples` bootstrap resamples of the members.
+    Args:
+        ensemble_cross_entropy: whether to evaluate the cross-entropy of ensembles too, the most expensive metric.
+        resamples, bootstrap_seed: of the bootstrap behind the standard deviations' errors.
+        pairs_seed: of the sample of pairs, above 2,000 members.
+        threads: CPU threads; all cores this process may use if not given.
+        block: members that are looked at together; as many as fit in 128 MB if not given.
     """
-    z, y = _checked(logits, labels)
-    at_least_two(len(z), "variability")
-    accuracies, losses = accuracy(z, y), cross_entropy(z, y)
-    accuracy_error, loss_error = _bootstrap_errors(np.stack([accuracies, losses]), resamples, bootstrap_seed)
+    predictions, targets = _checked(logits, labels)
+    at_least_two(predictions.members, "variability")
+    count = thread_count(threads)
+    one = members_pass(predictions, targets, [SCORES, DISAGREEMENT, SPEARMAN, PEARSON], count, block)
+    accuracies, losses = _accuracies(one, targets.size), one.cross_entropy_sums / targets.size
+    accuracy_error, loss_error = _bootstrap_errors(one, targets.size, resamples, bootstrap_seed, count)
+    delta = pairs.accuracy_delta(predictions, targets, seed=pairs_seed, threads=count)
+    loss_delta = pairs.PairMean(math.nan, 0.0, delta.pairs)
+    if ensemble_cross_entropy:
+        loss_delta = pairs.cross_entropy_delta(predictions, seed=pairs_seed, threads=count)
     return Variability(
-        members=len(z),
-        accuracy_mean=math.fsum(accuracies) / len(z),
+        members=predictions.members,
+        accuracy_mean=100 * int(one.correct.sum()) / (targets.size * one.correct.size),
         accuracy_sd=standard_deviation(accuracies),
         accuracy_sd_error=accuracy_error,
-        cross_entropy_mean=math.fsum(losses) / len(z),
+        cross_entropy_mean=math.fsum(losses) / losses.size,
         cross_entropy_sd=standard_deviation(losses),
         cross_entropy_sd_error=loss_error,
-        disagreement=disagreement(z),
-        spearman=spearman(z),
-        pearson=pearson(z),
-        ensemble_delta=ensemble_delta(z, y),
-        ensemble_cross_entropy_delta=ensemble_cross_entropy_delta(z, y),
+        disagreement=one.disagreement,
+        spearman=one.spearman,
+        pearson=one.pearson,
+        ensemble_delta=delta.mean,
+        ensemble_cross_entropy_delta=loss_delta.mean,
+        ensemble_pairs=delta.pairs,
+        ensemble_delta_error=delta.error,
+        ensemble_cross_entropy_delta_error=loss_delta.error,
     )
 
 
@@ -188,16 +264,51 @@ def variability_reduction(
     return 100.0 * math.fsum(reductions) / len(reductions)
 
 
-def standard_deviation(values: np.ndarray) -> float:
-    """The population standard deviation (ddof 0), the same for any order of `values` and exactly 0 for equal ones."""
+def standard_deviation(values: NDArray[Any]) -> float:
+    """The population standard deviation (ddof 0): the same for any order of the values, exactly 0 for equal ones."""
     deviations = values - values.min()
     mean = math.fsum(deviations) / values.size
     return math.sqrt(math.fsum((deviations - mean) ** 2) / values.size)
 
 
-def _checked(logits: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    z = logits_array(logits)
-    return z, labels_array(labels, z.shape[1], z.shape[2])
+def _checked(logits: Logits, labels: Array) -> tuple[Predictions, NDArray[np.int64]]:
+    predictions = as_predictions(logits)
+    return predictions, labels_array(labels, predictions.examples, predictions.classes)
+
+
+def _unlabelled(logits: Logits, metric: str, threads: int | None, block: int | None) -> MembersPass:
+    predictions = as_predictions(logits)
+    at_least_two(predictions.members, metric)
+    return members_pass(predictions, None, [metric], thread_count(threads), block)
+
+
+def _accuracies(one: MembersPass, examples: int) -> NDArray[np.float64]:
+    return 100.0 * one.correct / examples
+
+
+def _accuracy_of(scores: native.MemberScores) -> NDArray[np.float64]:
+    return 100.0 * scores.correct.cpu().numpy() / scores.predictions.shape[1]
+
+
+def _cross_entropy_of(scores: native.MemberScores) -> NDArray[np.float64]:
+    return np.asarray(scores.cross_entropy_sums.numpy() / scores.predictions.shape[1])
+
+
+def _bootstrap_errors(one: MembersPass, examples: int, resamples: int, seed: int, threads: int) -> tuple[float, float]:
+    """The errors of the standard deviations of accuracy (percent) and cross-entropy (nats).
+
+    The resamples are drawn from integers, so that they are exact: right answers, and cross-entropies in steps of
+    their range / 2^40 or less.
+    """
+    losses = one.cross_entropy_sums / examples
+    above = losses - losses.min()
+    step = 2.0 ** math.ceil(math.log2(above.max())) / _BOOTSTRAP_STEPS if above.max() > 0 else 1.0
+    values = np.stack([one.correct - one.correct.min(), np.rint(above / step).astype(np.int64)])
+    deviations = native.bootstrap_deviations(
+        torch.from_numpy(values), resamples=resamples, seed=seed, threads=threads
+    ).numpy()
+    errors = [standard_deviation(row) for row in deviations]
+    return 100.0 * errors[0] / examples, step * errors[1]
 
 
 def _value(row: Variability | Mapping[str, Any], name: str, argument: str) -> float:
@@ -205,90 +316,3 @@ def _value(row: Variability | Mapping[str, Any], name: str, argument: str) -> fl
     if value is None:
         raise ValueError(f"{argument} has no {name}, which variability_reduction needs")
     return float(value[0]) if isinstance(value, (list, tuple)) else float(value)
-
-
-def _doubled_ranks(z: np.ndarray) -> np.ndarray:
-    flat = z.reshape(len(z), -1)
-    return np.stack([2.0 * rankdata(row) - (row.size + 1) for row in flat])
-
-
-def _centred(z: np.ndarray) -> np.ndarray:
-    flat = z.reshape(len(z), -1).astype(np.float64)
-    constant = flat.min(axis=1) == flat.max(axis=1)
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    centred[constant] = 0.0
-    return centred
-
-
-def _correlations(centred: np.ndarray) -> np.ndarray:
-    """The cosine of every pair of rows; exactly 1 for equal rows, NaN where a row is zero."""
-    unique, which = np.unique(centred, axis=0, return_inverse=True)
-    products = unique @ unique.T
-    squares = np.diagonal(products)
-    for member in np.flatnonzero(squares[which.reshape(-1)] == 0):
-        warnings.warn(
-            f"all logits of member {member} are equal: it correlates with none", RuntimeWarning, stacklevel=3
-        )
-    with np.errstate(invalid="ignore"):
-        cosines = np.clip(products / np.sqrt(np.outer(squares, squares)), -1.0, 1.0)
-    np.fill_diagonal(cosines, np.where(squares > 0, 1.0, np.nan))
-    which = which.reshape(-1)
-    return cosines[np.ix_(which, which)]
-
-
-def _mean_over_pairs(matrix: np.ndarray) -> float:
-    values = matrix[np.triu_indices(len(matrix), 1)]
-    return math.fsum(values) / values.size
-
-
-def _pair_argmax(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The lowest class of the largest exact sum of two float32 arrays [examples, classes]."""
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    total = a64 + b64
-    virtual = total - a64
-    error = (a64 - (total - virtual)) + (b64 - virtual)  # two-sum: total + error is the exact sum
-    best = total == total.max(axis=1, keepdims=True)
-    return np.where(best, error, -np.inf).argmax(axis=1)
-
-
-def _ensemble_accuracy_delta(z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    members = len(z)
-    correct = (z.argmax(axis=2) == y).sum(axis=1)
-    delta = np.zeros((members, members))
-    for i in range(members):
-        for j in range(i + 1, members):
-            pair = int((_pair_argmax(z[i], z[j]) == y).sum())
-            delta[i, j] = delta[j, i] = 50.0 * (2 * pair - int(correct[i] + correct[j])) / y.size
-    return delta
-
-
-def _ensemble_cross_entropy_delta(z: np.ndarray) -> np.ndarray:
-    """The labels cancel: with E = exp(z / 2), a pair's delta is the mean of log E_i.E_j - (log E_i.E_i + log E_j.E_j) / 2."""
-    members, examples, _ = z.shape
-    same = np.array([[np.array_equal(a, b) for b in z] for a in z])
-    total = np.zeros((members, members))
-    for example in range(examples):
-        scores = z[:, example].astype(np.float64)
-        half = (scores - scores.max(axis=1, keepdims=True)) / 2
-        roots = np.exp(half)
-        products = roots @ roots.T
-        if products.min() < 1e-250:
-            logs = logsumexp(half[:, None] + half[None], axis=2)
-        else:
-            logs = np.log(products)
-        own = np.diagonal(logs)
-        total += logs - (own[:, None] + own[None]) / 2
-    total /= examples
-    total[same] = 0.0
-    return total
-
-
-def _bootstrap_errors(values: np.ndarray, resamples: int, seed: int) -> list[float]:
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    size = values.shape[1]
-    deviations = [[] for _ in values]  # type: list[list[float]]
-    for _ in range(resamples):
-        draw = rng.integers(0, size, size)
-        for row, out in zip(values, deviations):
-            out.append(float((row[draw] - row[draw[0]]).std()))
-    return [standard_deviation(np.array(row)) for row in deviations]

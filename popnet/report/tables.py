@@ -61,9 +61,7 @@ def render(
         console.print(Text(note, style="dim"))
 
 
-def variability_table(
-    table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, width: int = 80
-) -> Table:
+def variability_table(table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, width: int = 80) -> Table:
     """What `render` prints, as a rich table for `width` columns."""
     wide = width >= 110
     padding = (0, 1) if wide else (0, 0)
@@ -80,10 +78,10 @@ def variability_table(
     for header, _ in columns:
         result.add_column(header, justify="right", no_wrap=True)
     for variant, row in table.iterrows():
-        values = row.to_dict()
+        values: dict[str, Any] = {str(name): value for name, value in row.items()}
         result.add_row(_name(str(variant), values), *(cell(values) for _, cell in columns))
         if published is not None and variant in published.index:
-            printed = published.loc[str(variant)].to_dict()
+            printed: dict[str, Any] = {str(name): value for name, value in published.loc[str(variant)].items()}
             cells = [Text(cell(printed), style="dim") for _, cell in columns]
             result.add_row(Text("  published", style="dim"), *cells)
     return result
