@@ -2,18 +2,20 @@
 
     python benchmarks/loader.py [--json benchmarks/results/loader.json]
 
-Both make, in one run on one machine, the same kind of epoch: 50,000 images of CIFAR's shape in a new random order, random
-crop with 4 pixels of zero padding, horizontal flip, normalisation to float32, batches of 512. The native side includes the
-epoch's permutation. The DataLoader side is what people write: RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor,
-Normalize on PIL images, the better of 0 and 2 workers; it is timed over fewer batches, after the first has come.
+Both make, in one run on one machine, the same kind of epoch: 50,000 images of CIFAR's shape in a new random order,
+random crop with 4 pixels of zero padding, horizontal flip, normalisation to float32, batches of 512. The native side
+includes the epoch's permutation. The DataLoader side is what people write: RandomCrop(32, padding=4),
+RandomHorizontalFlip, ToTensor, Normalize on PIL images, the better of 0 and 2 workers; it is timed over fewer
+batches, after the first has come.
 
-The floor is memory traffic: 3,072 bytes read and 12,288 written an image (the batch's buffer is used again and stays in
-the last-level cache, so this is an upper bound of what memory must do). Its time is measured: the same threads copying
-into a buffer of the batch's size from a set of the same bytes.
+The floor is memory traffic: 3,072 bytes read and 12,288 written an image (the batch's buffer is used again and stays
+in the last-level cache, so this is an upper bound of what memory must do). Its time is measured: the same threads
+copying into a buffer of the batch's size from a set of the same bytes.
 
 What was learnt:
-* The images are picked at random from 154 MB. Waiting for memory was a third of the time: asking for the next image's rows
-  while this image's are assembled took one thread from 0.63 to 0.93 million images a second.
+
+* The images are picked at random from 154 MB. Waiting for memory was a third of the time: asking for the next image's
+  rows while this image's are assembled took one thread from 0.63 to 0.93 million images a second.
 * Assembling uint8 rows first and converting them in long loops costs one pass in the first-level cache and saves every
   branch per pixel; flipping three-channel rows by 16-byte shuffles makes a flip nearly free.
 * 512-bit vectors would gain nothing: GCC's AVX2 code already waits for stores.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # torch first: the native module then uses the OpenMP runtime that torch has loaded.
-from popnet import _native  # type: ignore[attr-defined]
+import popnet._native as _native
 
 cuda_compiled: bool = _native.cuda_compiled
 """Whether the CUDA kernels were compiled in; says nothing about whether there is a GPU."""
@@ -680,7 +680,7 @@ def add_ensemble_correct(
 def add_ensemble_log_products(
     products: Tensor, logits: Tensor, *, rows: Tensor | None = None, threads: int = 1
 ) -> None:
-    """Adds to products[i, j], i <= j, float64 [m, m], the sum over examples of log(E_i . E_j), E = exp((z - max z) / 2).
+    """Adds to products[i, j], i <= j, float64 [m, m], the sum over examples of log(E_i . E_j), E = exp((z - max z)/2).
 
     logits and rows as for `ensemble_gain`, the examples a slice that begins at a multiple of PAIR_CHUNK; slices in
     order. Entries below the diagonal are left undefined.

@@ -6,8 +6,8 @@ Philox4x32-10 (Salmon et al., SC 2011) with popnet's convention (csrc/common/phi
     counter = (index, epoch, block, source)
 
 `index` is what the numbers are for: an example, a weight, a group. `block` numbers the draws of one index, four words
-at a time. Every source has its own number, so that changing one seed changes nothing that another source draws. Two uses
-depart from this, each stated where it is: the epoch permutation takes two indices' keys from one block of words
+at a time. Every source has its own number, so that changing one seed changes nothing that another source draws. Two
+uses depart from this, each stated where it is: the epoch permutation takes two indices' keys from one block of words
 (csrc/data/permutation.h), and a dropout mask's counter is (element / 4, example, step, layer << 8 | STOCHASTIC)
 (csrc/training/dropout.h).
 """

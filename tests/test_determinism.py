@@ -120,7 +120,7 @@ def test_kill_and_rerun(reference: dict[str, tuple[Any, ...]], tmp_path: Path) -
             [sys.executable, "-m", "popnet.run", str(content), "--store", str(store), "--workers", "2", "--quiet"],
             stdout=subprocess.DEVNULL,
         )
-        wait_for(lambda kept=kept: count_done(store) > kept or process.poll() is not None)
+        wait_for(lambda kept=kept, process=process: count_done(store) > kept or process.poll() is not None)
         time.sleep(moments.random() * 0.3)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -161,7 +161,8 @@ def test_caller_cannot_matter(reference: dict[str, tuple[Any, ...]], tmp_path: P
     (tmp_path / "tiny.yaml").write_text(_as_yaml(experiment()))
     script.write_text(
         "import torch, numpy, popnet\n"
-        "torch.manual_seed(99); numpy.random.seed(99); torch.set_num_threads(2); torch.set_default_dtype(torch.float64)\n"
+        "torch.manual_seed(99); numpy.random.seed(99)\n"
+        "torch.set_num_threads(2); torch.set_default_dtype(torch.float64)\n"
         f"popnet.run({str(tmp_path / 'tiny.yaml')!r}, {str(tmp_path / 'store')!r}, workers=2)\n"
     )
     subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, timeout=120)

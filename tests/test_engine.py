@@ -157,7 +157,7 @@ def test_a_failing_member_does_not_stop_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"model": "hidden_fc", "optimizer": {"name": "sgd", "lr": 1e20}}, "the loss is nan at epoch 1 of 2, step 2 of 3"),
+        ({"model": "hidden_fc", "optimizer": {"name": "sgd", "lr": 1e20}}, "the loss is nan at epoch 1 of 2, step 2"),
         ({"model": {"import": "user_parts:infinite_in_evaluation"}}, "the predictions after epoch 2 are not finite"),
     ],
 )

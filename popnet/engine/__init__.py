@@ -34,7 +34,7 @@ EXECUTORS = ("local",)
 
 
 class Interrupted(PopnetError):
-    """The run was stopped by Ctrl-C or SIGTERM; what is finished is in the store. `code`: the shell's exit code for it."""
+    """The run was stopped by Ctrl-C or SIGTERM; what is finished is in the store. `code`: the exit code for a shell."""
 
     def __init__(self, number: int) -> None:
         self.code = 128 + number
@@ -53,7 +53,7 @@ class Result:
     def table(self, name: str = "variability") -> pd.DataFrame:
         """The table of one measure: a row for each variant, indexed by `variant`, in the order of the file.
 
-        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed (members) and marks.
+        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks.
         """
         if name != "variability":
             raise ConfigError(f"no table {name!r}; {config.nearest(name, ['variability'])}")
@@ -194,7 +194,7 @@ def _examples(recipe: Recipe, dataset: Dataset) -> int:
 
 
 def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
-    """Build each recipe's model once and look at two images, so that what cannot train is said before anything trains."""
+    """Build each recipe's model once and show it two images: what cannot train is said before anything trains."""
     checked = set()
     for m in wanted.members:
         recipe = m.recipe
@@ -217,12 +217,13 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
                 shape = tuple(model(torch.zeros(2, *dataset.input_shape)).shape)
             except Exception as error:
                 raise ConfigError(
-                    f"recipe.model {recipe.model.label!r} cannot take images [2, {', '.join(map(str, dataset.input_shape))}] "
+                    f"recipe.model {recipe.model.label!r} cannot take images {[2, *dataset.input_shape]} "
                     f"of data set {dataset.name!r}: {error}"
                 ) from error
         if shape != (2, dataset.classes):
             raise ConfigError(
-                f"recipe.model {recipe.model.label!r} gives {list(shape)} for two images; logits [2, {dataset.classes}] are needed"
+                f"recipe.model {recipe.model.label!r} gives {list(shape)} for two images; "
+                f"logits [2, {dataset.classes}] are needed"
             )
         if m.perturbation is not None:
             target(model, m.perturbation.tensor)
@@ -245,6 +246,6 @@ def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, Dat
     free = store.free_bytes()
     if needed > free:
         raise StoreError(
-            f"{store.path}: the disk is too full: {len(missing)} members need {needed / 1e6:,.1f} MB for their predictions, and "
-            f"{free / 1e6:,.1f} MB are free"
+            f"{store.path}: the disk is too full: {len(missing)} members need {needed / 1e6:,.1f} MB for their "
+            f"predictions, and {free / 1e6:,.1f} MB are free"
         )

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 
 from popnet.engine.jobs import Died, Done, Event, Failed, Job
 from popnet.engine.sharing import SharedDataset
@@ -65,10 +67,8 @@ class LocalExecutor:
             worker = self._spawn()
             self._workers.append(worker)
         worker.job = job
-        try:
+        with suppress(OSError):  # of a dead worker, which `wait` reports
             worker.connection.send(job)
-        except OSError:
-            pass  # the worker is dead: `wait` reports it
 
     def wait(self, timeout: float) -> list[tuple[Job, Event]]:
         """What happened to the running jobs, at the latest after `timeout` seconds."""
@@ -99,10 +99,8 @@ class LocalExecutor:
         )
         theirs.close()
         worker = _Worker(process, ours)
-        try:
-            ours.send({"datasets": self._datasets, "path": [path or os.getcwd() for path in sys.path]})
-        except OSError:
-            pass  # the worker is dead: `wait` reports it
+        with suppress(OSError):  # of a dead worker, which `wait` reports
+            ours.send({"datasets": self._datasets, "path": [path or str(Path.cwd()) for path in sys.path]})
         return worker
 
     def _bury(self, worker: _Worker) -> str:

@@ -56,7 +56,7 @@ def share(dataset: Dataset, labels_digest: str) -> SharedDataset:
     descriptor = os.memfd_create("popnet-dataset")
     os.ftruncate(descriptor, size)
     with mmap.mmap(descriptor, size) as memory:
-        for (name, _, _, offset), array in zip(layout, arrays.values()):
+        for (_, _, _, offset), array in zip(layout, arrays.values()):
             memory[offset : offset + array.nbytes] = array.tobytes()
     return SharedDataset(
         descriptor,
@@ -83,6 +83,6 @@ def load_component(component: Component) -> Dataset:
     if isinstance(made, tuple) and len(made) == 4:
         return from_arrays(*made)
     raise DataError(
-        f"dataset {component.import_path!r} returned {type(made).__name__}: it must return a popnet.data.Dataset or a tuple "
-        "(train images, train labels, test images, test labels)"
+        f"dataset {component.import_path!r} returned {type(made).__name__}: it must return a popnet.data.Dataset or "
+        "a tuple (train images, train labels, test images, test labels)"
     )

@@ -1,4 +1,4 @@
-"""Trains the missing members of a plan: what can start, what waits for a shared beginning, what to enter in the store."""
+"""Trains the missing members of a plan: what can start, what waits for a shared beginning, what to record."""
 
 from __future__ import annotations
 

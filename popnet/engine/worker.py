@@ -1,4 +1,4 @@
-"""A worker process: takes jobs from its driver one by one, and reports what happens. `python -m popnet.engine.worker FD`."""
+"""A worker process: takes jobs from its driver one by one, and reports what happens."""
 
 from __future__ import annotations
 

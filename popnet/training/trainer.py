@@ -73,7 +73,7 @@ class Trainer:
         _, height, width, channels = train.images.shape
         self.model = initialised_model(recipe, member.init_seed, (channels, height, width), classes)
         self._layout = _memory_format(self.model)
-        self.model.to(memory_format=self._layout)
+        self.model.to(memory_format=self._layout)  # type: ignore[call-overload]
         self._dropout = make_stateless(self.model)
         self._flat = FlatParameters(self.model)
         self._optimizer = build(self.model, self._flat, recipe.optimizer)
@@ -101,7 +101,7 @@ class Trainer:
                 progress(self.epoch, loss)
 
     def predictions(self) -> NDArray[np.float32]:
-        """The member's logits, float32 [views, examples, classes]: the mean over its snapshots, or of the final model."""
+        """The member's logits, float32 [views, examples, classes]: of the final model, or the mean over snapshots."""
         if self._snapshots is None:
             return self._predict(self.views) if self._final is None else self._final
         return (self._snapshots / self.recipe.schedule.cycles).astype(np.float32)
@@ -144,8 +144,8 @@ class Trainer:
             loss = self._step(epoch, step, first + step, indices)
             if not np.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {loss} at epoch {epoch + 1} of {self.recipe.epochs}, step {step + 1} of {self._steps}: "
-                    "a lower learning rate or a longer warm-up may help"
+                    f"the loss is {loss} at epoch {epoch + 1} of {self.recipe.epochs}, "
+                    f"step {step + 1} of {self._steps}: a lower learning rate or a longer warm-up may help"
                 )
             total += loss * len(indices)
             examples += len(indices)
@@ -157,7 +157,7 @@ class Trainer:
             perturb(self.model, self.member.perturbation, self.member.seeds.bit)
         if self.recipe.kernels.mode == "reorder":
             indices = batch_order(seeds["kernels"], epoch, step, indices)
-        precision = self.recipe.precision
+        precision: str = self.recipe.precision
         if global_step == 0 and self.member.first_step_precision is not None:
             precision = self.member.first_step_precision
         out = self._buffer(len(indices), precision)
@@ -202,7 +202,13 @@ class Trainer:
                     images = self._test.view_batch(indices, self._buffer(len(indices), precision), view)
                     batches.append(self.model(images).float())
                 rows.append(torch.cat(batches))
-        return torch.stack(rows).numpy()
+        logits = torch.stack(rows)
+        if not torch.isfinite(logits).all():
+            raise TrainingError(
+                f"the predictions after epoch {self.epoch} are not finite: "
+                "a lower learning rate or a longer warm-up may help"
+            )
+        return logits.numpy()
 
     def _buffer(self, examples: int, precision: str) -> Tensor:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -235,7 +241,7 @@ def _loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _seed_torch(seed: int, epoch: int, step: int) -> None:
-    """Put torch's CPU generator into a state that follows from (seed, epoch, step), for a model's own random operations."""
+    """Seed torch's CPU generator from (seed, epoch, step), for a model's own random operations."""
     low, high, _, _ = (int(word) for word in words(seed, Source.STOCHASTIC, epoch, step))
     torch.default_generator.manual_seed((high << 31 | low) & (2**63 - 1))
 
