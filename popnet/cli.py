@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 import popnet
-from popnet.errors import PopnetError
+from popnet.errors import ConfigError, PopnetError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -98,6 +98,155 @@ def report(
     for content in opened.experiments().values():
         planned = protocol.plan(config.from_mapping(content, origin=str(store)), platform())
         _print_table(Result(planned, opened), Console())
+
+
+# -- Is it real? compare, power, stability -----------------------------------------------------------------------------
+
+_SOURCE = (
+    'A store (runs/base), one of its rows ("runs/base:All Nondeterminism Sources"), an experiment that was run, a file '
+    "of predictions (.npz, .npy, .safetensors) or a table of numbers (.csv)."
+)
+ColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file; a column `seed` matches runs.")]
+LabelsOption = Annotated[Path | None, typer.Option(help="Labels (.npy) for a file of predictions that holds none.")]
+
+
+@app.command()
+def compare(
+    sources: Annotated[list[str], typer.Argument(metavar="A B [C]...", help=_SOURCE)],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="accuracy, cross_entropy or a column; default: all that there are.")
+    ] = None,
+    column: ColumnOption = None,
+    labels: LabelsOption = None,
+    paired: Annotated[
+        bool | None, typer.Option("--paired/--unpaired", help="Match runs by seed; default: where all seeds match.")
+    ] = None,
+    bootstrap: Annotated[
+        bool, typer.Option("--bootstrap", help="Studentised bootstrap instead of Student's t.")
+    ] = False,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
+    debug: DebugOption = False,
+) -> None:
+    """Is A better than B? The difference with its intervals, how often A wins, and the answer in plain words.
+
+    More than two sources are compared in pairs, and their p-values corrected for their number (Holm).
+
+    Example: popnet compare "runs/quickstart:Data Augmentation" "runs/quickstart:Parameter Initialization"
+
+    Example: popnet compare baseline.csv mine.csv --column accuracy
+    """
+    from popnet.metrics import comparison, runs
+    from popnet.report import comparisons
+
+    if len(sources) < 2:
+        raise ConfigError("compare needs at least two sources")
+    read = [runs.read(source, labels, column) for source in sources]
+    runs.check_comparable(read)
+    names = runs.common_metrics(read, metric)
+    options: dict[str, Any] = {"method": "bootstrap" if bootstrap else "welch", "confidence": confidence}
+    if len(read) == 2:
+        a, b, match = runs.matched(read[0], read[1], paired)
+        results = [
+            comparison.compare_samples(a.samples[n], b.samples[n], paired=match, **runs.meaning(n), **options)
+            for n in names
+        ]
+        comparisons.render_comparison(results, a.name, b.name, Console())
+        return
+    letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
+    for name in names:
+        samples = {letter: r.samples[name] for letter, r in letters.items()}
+        pairs = comparison.compare_all(samples, **runs.meaning(name), **options)
+        comparisons.render_all(name, {letter: r.name for letter, r in letters.items()}, pairs, Console())
+
+
+@app.command()
+def power(
+    difference: Annotated[float, typer.Option(help="The difference to find, in points or the metric's unit.")],
+    source: Annotated[
+        list[str] | None, typer.Option("--from", help="Measure the SDs there, as of `compare`; twice for A and B.")
+    ] = None,
+    sd: Annotated[list[float] | None, typer.Option(help="The SD between runs, once, or twice for A and B.")] = None,
+    error: Annotated[float | None, typer.Option(help="Before any repetition: one run's error in percent.")] = None,
+    examples: Annotated[int | None, typer.Option(help="With --error: the size of the test set.")] = None,
+    classes: Annotated[int, typer.Option(help="With --error: how many classes.")] = 2,
+    distribution_sd: Annotated[float, typer.Option(help="With --error: the assumed genuine SD, in points.")] = 0.03,
+    wanted: Annotated[float, typer.Option("--power", min=0.06, max=0.9999, help="The chance to find it.")] = 0.8,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The level of the two-sided test.")] = 0.05,
+    metric: Annotated[str, typer.Option(help="With --from: accuracy, cross_entropy or a CSV's column.")] = "accuracy",
+    labels: LabelsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """How many runs of each does it take to see a difference?
+
+    From measured SDs (--from, --sd), or, before any repetition, from a single run by the calibration formula (--error,
+    or --from a source that holds one run).
+
+    Example: popnet power --difference 0.3 --from "runs/quickstart:All Nondeterminism Sources"
+
+    Example: popnet power --difference 0.2 --error 5.6 --examples 10000 --classes 10
+    """
+    from popnet.metrics import planning
+    from popnet.report import comparisons
+
+    if [bool(source), bool(sd), error is not None].count(True) != 1:
+        raise ConfigError("give one of --from, --sd and --error")
+    if source:
+        sds = planning.measured_sds(source, metric, labels, distribution_sd)
+    else:
+        sds = planning.given_sds(sd) if sd else planning.expected_sds(error or 0.0, examples, classes, distribution_sd)
+    comparisons.render_power(planning.power_plan(difference, sds, wanted, alpha), Console())
+
+
+@app.command()
+def stability(
+    experiment: ExperimentArgument,
+    overrides: OverridesArgument = None,
+    variant: Annotated[str | None, typer.Option(help="Which row; default: all sources, else the first.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=WIDTH", help="Width of a metric's 95% interval; repeat for more."),
+    ] = None,
+    least: Annotated[int, typer.Option(min=4, help="Runs before the first look.")] = 8,
+    most: Annotated[int, typer.Option(min=4, help="Runs at which to give up.")] = 200,
+    store: StoreOption = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes, as of `run`.")] = None,
+    device: DeviceOption = "auto",
+    executor: Annotated[str, typer.Option(help="Who trains the members, as of `run`.")] = "local",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last table only.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """How many runs until the numbers stand still? Trains until each interval is narrower than its target, then stops.
+
+    Exit code 1 where the targets were not met by --most runs.
+
+    Example: popnet stability quickstart --target accuracy_mean=0.5 --target disagreement=0.5 --most 60
+    """
+    from popnet import config
+    from popnet.engine import stability as steady
+    from popnet.engine.progress import ConsoleReporter
+    from popnet.report import comparisons
+
+    targets = steady.parse_targets(target) if target else steady.DEFAULT_TARGETS
+    console = Console(stderr=True, quiet=quiet)
+    outcome = steady.stability(
+        config.load(experiment, overrides or []),
+        variant,
+        targets,
+        store=store,
+        workers=workers,
+        device=device,
+        executor=executor,
+        least=least,
+        most=most,
+        reporter=ConsoleReporter(console),
+        tell=lambda so_far: comparisons.render_stability(so_far, console),
+    )
+    comparisons.render_stability(outcome, Console())
+    if not outcome.steady:
+        raise typer.Exit(1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @data_app.command("list")
