@@ -657,9 +657,15 @@ def ensemble_gain(logits: Tensor, labels: Tensor, *, rows: Tensor | None = None,
     members = len(logits) if rows is None else len(rows)
     correct = torch.zeros((members, members), dtype=torch.int64, device=logits.device)
     add_ensemble_correct(correct, logits, labels, rows=rows)
-    chosen = logits if rows is None else logits[rows]
-    right = (chosen.argmax(dim=2) == labels).sum()
+    right = right_answers(logits if rows is None else logits[rows], labels).sum()
     return int(2 * correct.sum() - (members - 1) * right)
+
+
+def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """bool [members, examples]: whether the label is the lowest class of the largest logit (argmax leaves ties open)."""
+    own = logits.gather(2, labels.expand(logits.shape[:2])[..., None])
+    lower = torch.arange(logits.shape[2], device=logits.device) < labels[:, None]
+    return ~((logits > own) | ((logits == own) & lower)).any(dim=2)
 
 
 def add_ensemble_correct(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
+from scipy.special import log_softmax
+from scipy.stats import pearsonr, spearmanr
 
 SHUFFLE, AUGMENT, STOCHASTIC = 2, 3, 4
 
@@ -167,3 +170,85 @@ def dropout_mask(example_ids, elements, *, p, seed, step, layer):
             if word >= math.floor(p * 2**32):
                 mask[row, e] = 1.0 / (1.0 - p)
     return mask
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def accuracy(z, y):
+    return np.array([100.0 * (member.argmax(axis=1) == y).sum() / y.size for member in z])
+
+
+def cross_entropy(z, y):
+    return np.array([-log_softmax(m.astype(np.float64), axis=1)[np.arange(y.size), y].mean() for m in z])
+
+
+def disagreement_of_pair(a, b):
+    return 100.0 * (a.argmax(axis=1) != b.argmax(axis=1)).mean()
+
+
+def spearman_of_pair(a, b):
+    return float(spearmanr(a.ravel(), b.ravel()).statistic)
+
+
+def pearson_of_pair(a, b):
+    return float(pearsonr(a.ravel().astype(np.float64), b.ravel().astype(np.float64)).statistic)
+
+
+def exact_argmax(rows):
+    """The lowest class of the largest exact sum of the rows, each float32 [classes]."""
+    sums = [sum((Fraction(float(row[c])) for row in rows), Fraction(0)) for c in range(rows[0].size)]
+    return sums.index(max(sums))
+
+
+def ensemble_delta_of_pair(a, b, y):
+    pair = sum(exact_argmax([a[e], b[e]]) == y[e] for e in range(y.size))
+    single = [int((member.argmax(axis=1) == y).sum()) for member in (a, b)]
+    return 100.0 * (pair - sum(single) / 2) / y.size
+
+
+def ensemble_cross_entropy_delta_of_pair(a, b, y):
+    mean = (a.astype(np.float64) + b.astype(np.float64)) / 2
+    return float(cross_entropy(mean[None], y)[0] - cross_entropy(np.stack([a, b]), y).mean())
+
+
+def over_pairs(z, of_pair):
+    values = [of_pair(a, b) for a, b in pairs(z)]
+    return math.fsum(values) / len(values)
+
+
+def pairs(z):
+    for i in range(len(z)):
+        for j in range(i + 1, len(z)):
+            yield z[i], z[j]
+
+
+def bootstrap_deviation(values, resample, seed):
+    """The standard deviation of `values` over the members that one resample draws."""
+    members, bootstrap = len(values), 7
+    draws = []
+    for block in range((members + 3) // 4):
+        draws += words(seed, bootstrap, 0, resample, block)
+    picked = np.array([float(values[uniform_integer(draw, members)]) for draw in draws[:members]])
+    return float((picked - picked[0]).std())
+
+
+def linear_cka(a, b):
+    """Through the Gram matrices, centred with the centring matrix (Kornblith et al., 2019)."""
+    n = len(a)
+    x, y = a.reshape(n, -1).astype(np.float64), b.reshape(n, -1).astype(np.float64)
+    centring = np.eye(n) - 1.0 / n
+    k, m = centring @ x @ x.T @ centring, centring @ y @ y.T @ centring
+    return float(np.trace(k @ m) / math.sqrt(np.trace(k @ k) * np.trace(m @ m)))
+
+
+def unbiased_hsic(a, b):
+    """HSIC_1 (Song et al., 2012, Equation 5) of linear kernels."""
+    n = len(a)
+    x, y = a.reshape(n, -1), b.reshape(n, -1)
+    k, m = x @ x.T, y @ y.T
+    np.fill_diagonal(k, 0.0)
+    np.fill_diagonal(m, 0.0)
+    ones = np.ones(n)
+    total = np.trace(k @ m) + (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+    return float((total - 2 / (n - 2) * ones @ k @ m @ ones) / (n * (n - 3)))
