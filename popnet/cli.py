@@ -111,6 +111,36 @@ LabelsOption = Annotated[Path | None, typer.Option(help="Labels (.npy) for a fil
 
 
 @app.command()
+def measure(
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="Logits [members, examples, classes]: .npy, .npz, .pt, .safetensors, a folder, a store."),
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Integer labels [examples]: .npy, .npz, .pt, .safetensors, .txt, .csv.")
+    ] = None,
+    ensemble_cross_entropy: Annotated[
+        bool, typer.Option("--ensemble-cross-entropy", help="Also the cross-entropy of every pair's ensemble.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the row to this file, unrounded.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Measure the variability of anyone's predictions: many runs of one model on one test set.
+
+    A folder holds one file for each run; a popnet store brings its own labels.
+
+    Example: popnet measure logits.npy --labels labels.npy
+    """
+    from popnet.metrics import measure_file
+    from popnet.report.tables import render
+
+    table = measure_file(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
+    render(table, str(predictions), console=Console())
+    if csv is not None:
+        csv.write_text(table.to_csv())
+
+
+@app.command()
 def compare(
     sources: Annotated[list[str], typer.Argument(metavar="A B [C]...", help=_SOURCE)],
     metric: Annotated[
