@@ -9,7 +9,6 @@ rates in 0..1, and variances are of such rates. What is a count stays an integer
 or blocks.
 """
 
-from popnet.metrics.theory.binary_tasks import BinaryTasks, binary_tasks
 from popnet.metrics.theory.calibration import (
     Calibration,
     DisagreementCheck,
@@ -34,6 +33,7 @@ from popnet.metrics.theory.independence import (
     independent_errors_sample,
 )
 from popnet.metrics.theory.packed import PackedErrors
+from popnet.metrics.theory.tasks import BinaryTasks, binary_tasks
 from popnet.metrics.theory.variance import (
     Estimate,
     binary_variance,
