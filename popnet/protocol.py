@@ -142,7 +142,7 @@ def member(
     first_step_precision: str | None = None,
     replica: int = 0,
 ) -> Member:
-    """A member in canonical form: what has no effect on the training is set to one value, so equal trainings are equal."""
+    """A member in canonical form: what has no effect is set to one value, so that equal trainings are equal members."""
     if onset >= recipe.epochs > 0:
         seeds = base
     elif onset > 0:
@@ -172,7 +172,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Trunk:
-    """A beginning that several members share: the member of the base seeds, with the epochs at which others leave it."""
+    """A beginning that several members share: the member of the base seeds, and the epochs at which others leave it."""
 
     member: Member
     epochs: tuple[int, ...]

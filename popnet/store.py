@@ -9,8 +9,8 @@
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
     tables/NAME.csv             what the last run printed
 
-Files are written aside, flushed to disk and renamed, and only then entered in the ledger: whatever the ledger calls done
-is there in full, and whatever was cut short is trained again.
+Files are written aside, flushed to disk and renamed, and only then entered in the ledger: whatever the ledger calls
+done is there in full, and whatever was cut short is trained again.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ class Store:
         handle.truncate()
         handle.write(f"{os.getpid()}\n".encode())
         handle.flush()
-        self._lock = handle
         self._header = self._read_header()  # another run may have ended since this store was opened
+        self._lock = handle
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -195,7 +195,7 @@ class Store:
         """The experiments run here, by name, as plain data."""
         return {name: entry["experiment"] for name, entry in self._header["experiments"].items()}
 
-    # -- writing, by the driver ------------------------------------------------------------------------------------------
+    # -- writing, by the driver ----------------------------------------------------------------------------------------
 
     def record_done(self, member: Member, finished: Finished) -> None:
         """Enter a finished member and its history, in one transaction."""
@@ -254,7 +254,7 @@ class Store:
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.path).free
 
-    # -- files, by workers too --------------------------------------------------------------------------------------------
+    # -- files, by workers too -----------------------------------------------------------------------------------------
 
     def predictions_path(self, member_id: str) -> Path:
         return self.path / "members" / f"{member_id}.safetensors"
@@ -265,7 +265,7 @@ class Store:
     def checkpoint_path(self, trunk_id: str, epoch: int) -> Path:
         return self.path / "checkpoints" / f"{trunk_id}-{epoch}.safetensors"
 
-    # -- reading -----------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def members(self) -> pd.DataFrame:
         """Every member ever finished or failed here, indexed by id.
