@@ -91,8 +91,8 @@ def test_a_table_fits_eighty_columns_and_shows_the_published_row():
     ]
     assert "1 failed" in text
     assert "1 member failed and is not counted." in text
-    assert "(reorder proxy)" in text
-    assert "(4 groups of 2)" in text
+    assert "¹ reorder proxy" in lines
+    assert "² 4 groups of 2" in lines
     determinism = next(line for line in lines if line.startswith("Determinism"))
     assert determinism.split()[3:] == ["0.00±0.00", "0.0000±0.0000", "0.00", "1", "0.00"]
 

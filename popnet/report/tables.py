@@ -17,6 +17,8 @@ from rich.text import Text
 
 from popnet.errors import ConfigError, nearest
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 Cell = Callable[[Mapping[str, Any]], str]
 
 
@@ -75,11 +77,12 @@ def variability_table(table: pd.DataFrame, title: str, published: pd.DataFrame |
     )
     result.add_column("Variant", overflow="fold", min_width=14)
     columns = _columns(wide)
+    footnotes = _footnotes(table)
     for header, _ in columns:
         result.add_column(header, justify="right", no_wrap=True)
     for variant, row in table.iterrows():
         values: dict[str, Any] = {str(name): value for name, value in row.items()}
-        result.add_row(_name(str(variant), values), *(cell(values) for _, cell in columns))
+        result.add_row(_name(str(variant), values, footnotes), *(cell(values) for _, cell in columns))
         if published is not None and variant in published.index:
             printed: dict[str, Any] = {str(name): value for name, value in published.loc[str(variant)].items()}
             cells = [Text(cell(printed), style="dim") for _, cell in columns]
@@ -103,20 +106,27 @@ def _columns(wide: bool) -> list[tuple[str, Cell]]:
     ]
 
 
-def _name(variant: str, row: Mapping[str, Any]) -> Text:
+def _footnotes(table: pd.DataFrame) -> dict[str, str]:
+    """A raised number for each distinct mark, in the order in which the rows bring them."""
+    marks = dict.fromkeys(mark for _, row in table.iterrows() for mark in _marks(row.to_dict()))
+    return {mark: str(number).translate(_RAISED) for number, mark in enumerate(marks, start=1)}
+
+
+def _name(variant: str, row: Mapping[str, Any], footnotes: Mapping[str, str]) -> Text:
     name = Text(variant)
+    numbers = [footnotes[mark] for mark in _marks(row)]
+    if numbers:
+        name.append("\N{NO-BREAK SPACE}" + " ".join(numbers), style="dim")
     failed = row.get("failed")
     if failed is not None and not pd.isna(failed) and int(failed) > 0:
         name.append(f"\n{int(failed)} failed", style="bold red")
-    for mark in _marks(row):
-        name.append(f"\n({mark})", style="italic dim")
     return name
 
 
 def _marks(row: Mapping[str, Any]) -> list[str]:
     marks = row.get("marks")
     if isinstance(marks, str):
-        return [marks] if marks else []
+        return marks.split("; ") if marks else []
     return [str(mark) for mark in marks] if isinstance(marks, (list, tuple)) else []
 
 
@@ -164,6 +174,8 @@ def _correlation(value: Any) -> str:
 
 
 def _notes(table: pd.DataFrame, published: pd.DataFrame | None) -> Iterator[str]:
+    for mark, number in _footnotes(table).items():
+        yield f"{number} {mark}"
     if "failed" in table.columns:
         failed = int(pd.to_numeric(table["failed"]).fillna(0).sum())
         if failed:
