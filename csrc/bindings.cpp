@@ -244,12 +244,19 @@ UnitSums unit_sums(Address sums, Address squares) {
     return UnitSums{pointer<uint64_t>(sums), pointer<uint64_t>(squares)};
 }
 
-Correlation correlation(bool ranks) { return ranks ? Correlation::SPEARMAN : Correlation::PEARSON; }
+Correlation correlation(bool ranks) {
+    return ranks ? Correlation::SPEARMAN : Correlation::PEARSON;
+}
 
 PairSlice pair_slice(Address values, int64_t member_stride, Address rows, const std::array<int64_t, 3>& shape,
                      Address labels) {
-    return PairSlice{pointer<const float>(values), member_stride, pointer<const int64_t>(rows), shape[0],
-                     shape[1], shape[2], pointer<const int64_t>(labels)};
+    return PairSlice{pointer<const float>(values),
+                     member_stride,
+                     pointer<const int64_t>(rows),
+                     shape[0],
+                     shape[1],
+                     shape[2],
+                     pointer<const int64_t>(labels)};
 }
 
 void bind_metrics(py::module_& m) {
@@ -260,8 +267,10 @@ void bind_metrics(py::module_& m) {
 
     m.def(
         "member_scores_cpu",
-        [](Address values, const Shape& shape, Address labels, const std::array<Address, 4>& out, int threads) {
-            member_scores_cpu(logits(values, shape), pointer<const int64_t>(labels), member_scores(out), threads);
+        [](Address values, const Shape& shape, Address labels, const std::array<Address, 4>& out,
+           int threads) {
+            member_scores_cpu(logits(values, shape), pointer<const int64_t>(labels), member_scores(out),
+                              threads);
         },
         py::call_guard<Unlocked>());
     m.def(

@@ -27,7 +27,8 @@ POPNET_HOST_DEVICE ExactParts exact_parts(double value) {
         exponent -= 1;
     }
     int shift = static_cast<int>(exponent & 31);
-    uint64_t low = (mantissa & 0xffffffffu) << shift, high = (mantissa >> 32) << shift;  // below 2^63 and 2^52
+    uint64_t low = (mantissa & 0xffffffffu) << shift, high = (mantissa >> 32)
+                                                             << shift;  // below 2^63 and 2^52
     high += low >> 32;
     int64_t sign = bits < 0 ? -1 : 1;
     return {static_cast<int>(exponent >> 5),

@@ -9,7 +9,8 @@
 
 namespace popnet {
 
-POPNET_HOST_DEVICE double resample_deviation(const int64_t* values, int64_t members, uint64_t seed, uint32_t resample) {
+POPNET_HOST_DEVICE double resample_deviation(const int64_t* values, int64_t members, uint64_t seed,
+                                             uint32_t resample) {
     uint64_t sum = 0;
     unsigned __int128 squares = 0;
     for (int64_t first = 0; first < members; first += 4) {
@@ -21,7 +22,8 @@ POPNET_HOST_DEVICE double resample_deviation(const int64_t* values, int64_t memb
             squares += static_cast<unsigned __int128>(value) * value;
         }
     }
-    unsigned __int128 scaled = squares * static_cast<uint64_t>(members) - static_cast<unsigned __int128>(sum) * sum;
+    unsigned __int128 scaled =
+        squares * static_cast<uint64_t>(members) - static_cast<unsigned __int128>(sum) * sum;
     double variance = nearest_double(static_cast<uint64_t>(scaled >> 64), static_cast<uint64_t>(scaled));
     return sqrt(variance) / static_cast<double>(members);
 }

@@ -15,15 +15,17 @@ namespace {
 
 using Wide = unsigned __int128;
 
-constexpr int64_t kBytesPerValue = 32, kThreadBytes = int64_t{1} << 30;  // of all threads together, if one allows
+constexpr int64_t kBytesPerValue = 32,
+                  kThreadBytes = int64_t{1} << 30;  // of all threads together, if one allows
 constexpr int kDigits = 3, kDigitBits = 11, kBuckets = 1 << kDigitBits;
 
 // Sorts one member's values at a time; keeps its buffers.
 class RankSorter {
-   public:
+public:
     explicit RankSorter(int64_t values) : values_(values), items_(values), other_(values) {}
 
-    // Calls run(first, end) for every run of equal values, ascending; place(k) is then the index of the k-th smallest.
+    // Calls run(first, end) for every run of equal values, ascending; place(k) is then the index of the k-th
+    // smallest.
     void sort(const float* logits) {
         static_assert(kDigits * kDigitBits >= 32);
         std::vector<uint32_t>& counts = counts_;
@@ -48,13 +50,14 @@ class RankSorter {
 
     int64_t place(int64_t k) const { return static_cast<uint32_t>(items_[k]); }
 
-   private:
+private:
     static uint32_t digit_of(uint32_t key, int digit) { return key >> (digit * kDigitBits) & (kBuckets - 1); }
 
     void scatter(uint32_t* counts, int digit) {
         uint32_t start = 0;
         for (int bucket = 0; bucket < kBuckets; ++bucket) {
-            if (counts[bucket] == static_cast<uint64_t>(values_)) return;  // all in one bucket: in order already
+            if (counts[bucket] == static_cast<uint64_t>(values_))
+                return;  // all in one bucket: in order already
             uint32_t count = counts[bucket];
             counts[bucket] = start;
             start += count;
@@ -70,10 +73,12 @@ class RankSorter {
 
 // The sums of one thread's members.
 class Sums {
-   public:
+public:
     explicit Sums(int64_t values) : sums_(values) {}
 
-    void add(int64_t k, int64_t component) { sums_[k] += static_cast<Wide>(static_cast<__int128>(component)); }
+    void add(int64_t k, int64_t component) {
+        sums_[k] += static_cast<Wide>(static_cast<__int128>(component));
+    }
 
     void add_to(uint64_t* total) const {
         for (size_t k = 0; k < sums_.size(); ++k) {
@@ -84,7 +89,7 @@ class Sums {
         }
     }
 
-   private:
+private:
     std::vector<Wide> sums_;
 };
 
@@ -93,17 +98,20 @@ Wide squared(int64_t component) {
     return static_cast<Wide>(size) * size;
 }
 
-// Adds one member's ranks as a unit vector u and returns |u|^2; 0, and nothing added, where all values are equal.
+// Adds one member's ranks as a unit vector u and returns |u|^2; 0, and nothing added, where all values are
+// equal.
 Wide add_ranks(Sums& sums, RankSorter& sorter, const float* logits, int64_t values) {
     sorter.sort(logits);
-    // The squared ranks of n different values sum to (n^3 - n) / 3, and each run of t equal ones takes (t^3 - t) / 3.
+    // The squared ranks of n different values sum to (n^3 - n) / 3, and each run of t equal ones takes (t^3 -
+    // t) / 3.
     auto cube = [](int64_t n) { return (static_cast<Wide>(n) * n * n - n) / 3; };
     Wide square = cube(values);
     sorter.for_each_run([&](int64_t first, int64_t end) {
         if (end - first > 1) square -= cube(end - first);
     });
     if (square == 0) return 0;
-    double norm = std::sqrt(nearest_double(static_cast<uint64_t>(square >> 64), static_cast<uint64_t>(square)));
+    double norm =
+        std::sqrt(nearest_double(static_cast<uint64_t>(square >> 64), static_cast<uint64_t>(square)));
     Wide unit_square = 0;
     sorter.for_each_run([&](int64_t first, int64_t end) {
         int64_t component = unit_component(static_cast<double>(centred_rank(first, end, values)), norm);
@@ -126,12 +134,14 @@ POPNET_CLONES void sum_lanes(double* __restrict lanes, const float* __restrict l
     std::fill_n(lanes, kPearsonLanes, 0.0);
     int64_t full = values / kPearsonLanes * kPearsonLanes;
     for (int64_t first = 0; first < full; first += kPearsonLanes) {
-        for (int lane = 0; lane < kPearsonLanes; ++lane) lanes[lane] += static_cast<double>(logits[first + lane]);
+        for (int lane = 0; lane < kPearsonLanes; ++lane)
+            lanes[lane] += static_cast<double>(logits[first + lane]);
     }
     for (int64_t k = full; k < values; ++k) lanes[k - full] += static_cast<double>(logits[k]);
 }
 
-POPNET_CLONES void square_lanes(double* __restrict lanes, const float* __restrict logits, int64_t values, double mean) {
+POPNET_CLONES void square_lanes(double* __restrict lanes, const float* __restrict logits, int64_t values,
+                                double mean) {
     std::fill_n(lanes, kPearsonLanes, 0.0);
     int64_t full = values / kPearsonLanes * kPearsonLanes;
     for (int64_t first = 0; first < full; first += kPearsonLanes) {
@@ -148,7 +158,8 @@ POPNET_CLONES void square_lanes(double* __restrict lanes, const float* __restric
 
 POPNET_CLONES void write_components(int64_t* __restrict unit, const float* __restrict logits, int64_t values,
                                     double mean, double norm) {
-    for (int64_t k = 0; k < values; ++k) unit[k] = unit_component(static_cast<double>(logits[k]) - mean, norm);
+    for (int64_t k = 0; k < values; ++k)
+        unit[k] = unit_component(static_cast<double>(logits[k]) - mean, norm);
 }
 
 POPNET_CLONES bool all_equal(const float* logits, int64_t values) {
@@ -180,23 +191,24 @@ Wide add_values(Sums& sums, const float* logits, int64_t values) {
 
 }  // namespace
 
-void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values, Correlation kind,
-                          int threads) {
+void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values,
+                          Correlation kind, int threads) {
     int64_t affordable = std::max<int64_t>(1, kThreadBytes / (kBytesPerValue * values));
     std::mutex lock;
-    parallel_for(members, static_cast<int>(std::min<int64_t>(threads, affordable)), [&](int64_t begin, int64_t end) {
-        Sums sums(values);
-        RankSorter sorter(kind == Correlation::SPEARMAN ? values : 0);
-        for (int64_t member = begin; member < end; ++member) {
-            const float* row = logits + member * values;
-            Wide square = kind == Correlation::SPEARMAN ? add_ranks(sums, sorter, row, values)
-                                                        : add_values(sums, row, values);
-            out.squares[2 * member] = static_cast<uint64_t>(square);
-            out.squares[2 * member + 1] = static_cast<uint64_t>(square >> 64);
-        }
-        std::lock_guard guard(lock);
-        sums.add_to(out.sums);
-    });
+    parallel_for(members, static_cast<int>(std::min<int64_t>(threads, affordable)),
+                 [&](int64_t begin, int64_t end) {
+                     Sums sums(values);
+                     RankSorter sorter(kind == Correlation::SPEARMAN ? values : 0);
+                     for (int64_t member = begin; member < end; ++member) {
+                         const float* row = logits + member * values;
+                         Wide square = kind == Correlation::SPEARMAN ? add_ranks(sums, sorter, row, values)
+                                                                     : add_values(sums, row, values);
+                         out.squares[2 * member] = static_cast<uint64_t>(square);
+                         out.squares[2 * member + 1] = static_cast<uint64_t>(square >> 64);
+                     }
+                     std::lock_guard guard(lock);
+                     sums.add_to(out.sums);
+                 });
 }
 
 void sum_of_squares(uint64_t result[6], const uint64_t* sums, int64_t values) {

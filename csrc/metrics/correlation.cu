@@ -1,6 +1,6 @@
-#include <cub/device/device_segmented_radix_sort.cuh>
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
+#include <cub/device/device_segmented_radix_sort.cuh>
 
 #include "common/cuda.h"
 #include "common/portable_math.h"
@@ -40,7 +40,8 @@ __device__ void add_square(DigitSums& sums, uint64_t size) {
 // Adds the block's sums to `total`, integers in any order.
 __device__ void add_block(DigitSums* total, DigitSums sums) {
     for (int i = 0; i < 4; ++i) {
-        for (int lane = 16; lane > 0; lane /= 2) sums.digit[i] += __shfl_down_sync(0xffffffffu, sums.digit[i], lane);
+        for (int lane = 16; lane > 0; lane /= 2)
+            sums.digit[i] += __shfl_down_sync(0xffffffffu, sums.digit[i], lane);
         if (threadIdx.x % 32 == 0 && sums.digit[i] != 0) atomicAdd(&total->digit[i], sums.digit[i]);
     }
 }
@@ -52,11 +53,16 @@ __device__ void combine(uint64_t& high, uint64_t& low, const DigitSums& sums) {
     low = static_cast<uint64_t>(value);
 }
 
-__device__ int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ int64_t item_stride() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+__device__ int64_t first_item() {
+    return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ int64_t item_stride() {
+    return static_cast<int64_t>(gridDim.x) * blockDim.x;
+}
 
 // One thread a value.
-__global__ void write_sort_keys(uint32_t* keys, int32_t* places, const float* logits, int64_t members, int64_t values) {
+__global__ void write_sort_keys(uint32_t* keys, int32_t* places, const float* logits, int64_t members,
+                                int64_t values) {
     for (int64_t i = first_item(); i < members * values; i += item_stride()) {
         keys[i] = sort_key(logits[i]);
         places[i] = static_cast<int32_t>(i % values);
@@ -157,7 +163,8 @@ __device__ int64_t component(const Value* row, int64_t k, double2 mean_and_norm)
 
 // A row of blocks a member: |unit|^2.
 template <typename Value>
-__global__ void square_units(DigitSums* squares, const Value* rows, const double2* mean_and_norm, int64_t values) {
+__global__ void square_units(DigitSums* squares, const Value* rows, const double2* mean_and_norm,
+                             int64_t values) {
     DigitSums sums{};
     for (int64_t k = first_item(); k < values; k += item_stride()) {
         int64_t unit = component(rows + blockIdx.y * values, k, mean_and_norm[blockIdx.y]);
@@ -184,10 +191,13 @@ __global__ void add_units(uint64_t* sums, const Value* rows, const double2* mean
 }
 
 __global__ void write_squares(uint64_t* out, const DigitSums* squares, int64_t members) {
-    for (int64_t m = first_item(); m < members; m += item_stride()) combine(out[2 * m + 1], out[2 * m], squares[m]);
+    for (int64_t m = first_item(); m < members; m += item_stride())
+        combine(out[2 * m + 1], out[2 * m], squares[m]);
 }
 
-constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+constexpr size_t aligned(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
+}
 
 int64_t members_at_once(int64_t members, int64_t values) {
     return std::clamp<int64_t>(kValuesAtOnce / values, 1, std::min<int64_t>(members, 65535));
@@ -204,9 +214,10 @@ size_t sort_bytes(int64_t members, int64_t values) {
     return bytes;
 }
 
-// Workspace: keys, sorted keys, places, sorted places (their first then the ranks), means and norms, squares, CUB's own.
+// Workspace: keys, sorted keys, places, sorted places (their first then the ranks), means and norms, squares,
+// CUB's own.
 class Workspace {
-   public:
+public:
     Workspace(void* base, size_t bytes, int64_t members, int64_t values) {
         size_t column = aligned(members * values * sizeof(uint32_t));
         char* next = static_cast<char*>(base);
@@ -243,12 +254,14 @@ void write_group_ranks(int32_t* ranks, const float* logits, int64_t members, int
     unsigned blocks = blocks_for(members * values, kThreads);
     write_sort_keys<<<blocks, kThreads, 0, stream>>>(work.keys, work.places, logits, members, values);
     check_cuda(cudaGetLastError(), "ranks: keys");
-    check_cuda(cub::DeviceSegmentedRadixSort::SortPairs(
-                   work.cub, work.cub_bytes, static_cast<const uint32_t*>(work.keys), work.sorted_keys,
-                   static_cast<const int32_t*>(work.places), work.sorted_places, static_cast<int>(members * values),
-                   static_cast<int>(members), segments(values, 0), segments(values, 1), 0, 32, stream),
-               "ranks: sort");
-    write_ranks<<<blocks, kThreads, 0, stream>>>(ranks, work.sorted_keys, work.sorted_places, members, values);
+    check_cuda(
+        cub::DeviceSegmentedRadixSort::SortPairs(
+            work.cub, work.cub_bytes, static_cast<const uint32_t*>(work.keys), work.sorted_keys,
+            static_cast<const int32_t*>(work.places), work.sorted_places, static_cast<int>(members * values),
+            static_cast<int>(members), segments(values, 0), segments(values, 1), 0, 32, stream),
+        "ranks: sort");
+    write_ranks<<<blocks, kThreads, 0, stream>>>(ranks, work.sorted_keys, work.sorted_places, members,
+                                                 values);
     check_cuda(cudaGetLastError(), "ranks");
 }
 
@@ -257,8 +270,8 @@ void add_group(const UnitSums& out, const Value* rows, int64_t members, int64_t 
                cudaStream_t stream) {
     dim3 blocks(blocks_for(values, kThreads, 64), static_cast<unsigned>(members));
     square_units<<<blocks, kThreads, 0, stream>>>(work.squares, rows, work.mean_and_norm, values);
-    add_units<<<blocks_for(values, kThreads), kThreads, 0, stream>>>(out.sums, rows, work.mean_and_norm, members,
-                                                                     values);
+    add_units<<<blocks_for(values, kThreads), kThreads, 0, stream>>>(out.sums, rows, work.mean_and_norm,
+                                                                     members, values);
     write_squares<<<blocks_for(members, kThreads), kThreads, 0, stream>>>(out.squares, work.squares, members);
     check_cuda(cudaGetLastError(), "unit vectors");
 }
@@ -269,8 +282,8 @@ size_t unit_vectors_workspace_cuda(int64_t members, int64_t values) {
     return Workspace::bytes(members_at_once(members, values), values);
 }
 
-void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t members, int64_t values, Correlation kind,
-                           void* workspace, size_t workspace_bytes, void* stream) {
+void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t members, int64_t values,
+                           Correlation kind, void* workspace, size_t workspace_bytes, void* stream) {
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     int64_t step = members_at_once(members, values);
     Workspace work(workspace, workspace_bytes, step, values);
@@ -278,19 +291,20 @@ void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t mem
         int64_t count = std::min(step, members - first);
         const float* rows = logits + first * values;
         UnitSums group{out.sums, out.squares + 2 * first};
-        check_cuda(cudaMemsetAsync(work.squares, 0, count * sizeof(DigitSums), cuda_stream), "unit vectors: squares");
+        check_cuda(cudaMemsetAsync(work.squares, 0, count * sizeof(DigitSums), cuda_stream),
+                   "unit vectors: squares");
         if (kind == Correlation::SPEARMAN) {
             int32_t* ranks = work.places;  // the unsorted places are not needed after the sort
             write_group_ranks(ranks, rows, count, values, work, cuda_stream);
             dim3 blocks(blocks_for(values, kThreads, 64), static_cast<unsigned>(count));
             square_ranks<<<blocks, kThreads, 0, cuda_stream>>>(work.squares, ranks, values);
-            rank_norms<<<blocks_for(count, kThreads), kThreads, 0, cuda_stream>>>(work.mean_and_norm, work.squares,
-                                                                                  count);
+            rank_norms<<<blocks_for(count, kThreads), kThreads, 0, cuda_stream>>>(work.mean_and_norm,
+                                                                                  work.squares, count);
             check_cuda(cudaGetLastError(), "ranks: norms");
             add_group(group, ranks, count, values, work, cuda_stream);
         } else {
-            value_norms<<<static_cast<unsigned>(count), kPearsonLanes, 0, cuda_stream>>>(work.mean_and_norm, rows,
-                                                                                         values);
+            value_norms<<<static_cast<unsigned>(count), kPearsonLanes, 0, cuda_stream>>>(work.mean_and_norm,
+                                                                                         rows, values);
             check_cuda(cudaGetLastError(), "values: norms");
             add_group(group, rows, count, values, work, cuda_stream);
         }
@@ -302,8 +316,8 @@ void centred_ranks_cuda(int32_t* ranks, const float* logits, int64_t members, in
     int64_t step = members_at_once(members, values);
     Workspace work(workspace, workspace_bytes, step, values);
     for (int64_t first = 0; first < members; first += step) {
-        write_group_ranks(ranks + first * values, logits + first * values, std::min(step, members - first), values,
-                          work, static_cast<cudaStream_t>(stream));
+        write_group_ranks(ranks + first * values, logits + first * values, std::min(step, members - first),
+                          values, work, static_cast<cudaStream_t>(stream));
     }
 }
 

@@ -1,21 +1,23 @@
 // Mean correlation over all pairs in O(members x values), and the ranks that the full matrix is made of.
 //
 // With u_i = v_i / |v_i| the normalised vectors of M members, the sum over ordered pairs of u_i . u_j is
-// |sum u_i|^2 - sum |u_i|^2. Every component of u_i is rounded to a multiple of 2^-62 first, so that `sums` is an exact
-// integer in any order of members, any split and on any device; the caller divides |S|^2 - sum q_i by (M - 1) sum q_i,
-// all integers, q_i = |u_i|^2. Equal vectors so give exactly 1, opposite ones -1.
+// |sum u_i|^2 - sum |u_i|^2. Every component of u_i is rounded to a multiple of 2^-62 first, so that `sums`
+// is an exact integer in any order of members, any split and on any device; the caller divides |S|^2 - sum
+// q_i by (M - 1) sum q_i, all integers, q_i = |u_i|^2. Equal vectors so give exactly 1, opposite ones -1.
 //
-// Error of a pair's correlation: each component of u errs by at most 2^-52 |u| (root and quotient, each rounded once)
-// + 2^-63, hence a pair by 2^-51 + sqrt(values) 2^-62 + ..., below 1e-15 for 10^8 values (and q_i is 1 to 2^-51).
+// Error of a pair's correlation: each component of u errs by at most 2^-52 |u| (root and quotient, each
+// rounded once)
+// + 2^-63, hence a pair by 2^-51 + sqrt(values) 2^-62 + ..., below 1e-15 for 10^8 values (and q_i is 1 to
+// 2^-51).
 //
-// v is, for Spearman, the centred doubled average rank 2 rank - (values + 1), an integer, |v|^2 summed in integers;
-// -0 and 0 tie. For Pearson, double(z) - mean; the mean and |v|^2 are summed over 256 lanes (value k goes to lane
-// k % 256, in order; lanes are then added pairwise: l += l + 128, l += l + 64, ...).
+// v is, for Spearman, the centred doubled average rank 2 rank - (values + 1), an integer, |v|^2 summed in
+// integers; -0 and 0 tie. For Pearson, double(z) - mean; the mean and |v|^2 are summed over 256 lanes (value
+// k goes to lane k % 256, in order; lanes are then added pairwise: l += l + 128, l += l + 64, ...).
 //
 // A member whose values are all equal adds nothing; its q is 0.
 //
-// Floor, a value: Spearman 4 radix-sort passes of about 16 bytes read and written in cache, one division, 16 bytes of
-// `sums` read and written; Pearson 4 bytes read three times, one division, the same sums.
+// Floor, a value: Spearman 4 radix-sort passes of about 16 bytes read and written in cache, one division, 16
+// bytes of `sums` read and written; Pearson 4 bytes read three times, one division, the same sums.
 #pragma once
 
 #include <cstddef>
@@ -31,13 +33,13 @@ struct UnitSums {
 
 enum class Correlation { SPEARMAN, PEARSON };
 
-void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values, Correlation kind,
-                          int threads);
+void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values,
+                          Correlation kind, int threads);
 
 // workspace: unit_vectors_workspace_cuda(members, values) bytes, aligned to 256.
 size_t unit_vectors_workspace_cuda(int64_t members, int64_t values);
-void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t members, int64_t values, Correlation kind,
-                           void* workspace, size_t workspace_bytes, void* stream);
+void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t members, int64_t values,
+                           Correlation kind, void* workspace, size_t workspace_bytes, void* stream);
 
 // sum over k of sums[k]^2 as three 128-bit integers a, b, c (two words each): a 2^80 + b 2^41 + c.
 void sum_of_squares(uint64_t result[6], const uint64_t* sums, int64_t values);

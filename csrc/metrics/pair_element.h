@@ -21,8 +21,8 @@ POPNET_HOST_DEVICE int compare_sums(double a, double b, double c, double d) {
 }
 
 // Whether `label` is the lowest class of the largest exact sum a[c * a_step] + b[c * b_step].
-POPNET_HOST_DEVICE bool ensemble_right(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t classes,
-                                       int64_t label) {
+POPNET_HOST_DEVICE bool ensemble_right(const float* a, int64_t a_step, const float* b, int64_t b_step,
+                                       int64_t classes, int64_t label) {
     double own_a = a[label * a_step], own_b = b[label * b_step];
     for (int64_t c = 0; c < classes; ++c) {
         if (c == label) continue;
@@ -33,14 +33,17 @@ POPNET_HOST_DEVICE bool ensemble_right(const float* a, int64_t a_step, const flo
 }
 
 // log(E_i . E_j) without underflow: a and b point to the logits, `a_most` and `b_most` are their largest.
-POPNET_HOST_DEVICE double log_product(const float* a, float a_most, const float* b, float b_most, int64_t classes) {
+POPNET_HOST_DEVICE double log_product(const float* a, float a_most, const float* b, float b_most,
+                                      int64_t classes) {
     double most = 0.0, sum = 0.0;
     for (int64_t c = 0; c < classes; ++c) {
-        double exponent = 0.5 * (static_cast<double>(a[c]) - a_most) + 0.5 * (static_cast<double>(b[c]) - b_most);
+        double exponent =
+            0.5 * (static_cast<double>(a[c]) - a_most) + 0.5 * (static_cast<double>(b[c]) - b_most);
         most = c == 0 || exponent > most ? exponent : most;
     }
     for (int64_t c = 0; c < classes; ++c) {
-        double exponent = 0.5 * (static_cast<double>(a[c]) - a_most) + 0.5 * (static_cast<double>(b[c]) - b_most);
+        double exponent =
+            0.5 * (static_cast<double>(a[c]) - a_most) + 0.5 * (static_cast<double>(b[c]) - b_most);
         sum += portable_exp(exponent - most);
     }
     return most + portable_log(sum);

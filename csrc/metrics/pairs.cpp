@@ -24,7 +24,9 @@ constexpr int kTile = 8;     // members a tile of the cross-entropy
 
 constexpr int64_t kTransposed = 32;  // examples whose logits are gathered at once
 
-int64_t rounded_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+int64_t rounded_up(int64_t value, int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
 
 const float* logits_of(const PairSlice& slice, int64_t member, int64_t example) {
     return slice.values + slice.rows[member] * slice.member_stride + example * slice.classes;
@@ -32,11 +34,12 @@ const float* logits_of(const PairSlice& slice, int64_t member, int64_t example) 
 
 // The loops over pairs, once for each instruction set (pair_loops.inc says what they do).
 struct PairLoops {
-    int64_t (*count_right)(const float* own, const float* partners, int64_t stride, int64_t begin, int64_t end,
-                           int64_t classes, int64_t label);
-    void (*mark_right)(int64_t* correct, const float* own, const float* partners, int64_t stride, int64_t begin,
-                       int64_t end, int64_t classes, int64_t label);
-    void (*multiply_tile)(double* product, const double* a, const double* b, int64_t examples, int64_t classes);
+    int64_t (*count_right)(const float* own, const float* partners, int64_t stride, int64_t begin,
+                           int64_t end, int64_t classes, int64_t label);
+    void (*mark_right)(int64_t* correct, const float* own, const float* partners, int64_t stride,
+                       int64_t begin, int64_t end, int64_t classes, int64_t label);
+    void (*multiply_tile)(double* product, const double* a, const double* b, int64_t examples,
+                          int64_t classes);
 };
 
 namespace baseline {
@@ -72,7 +75,7 @@ const PairLoops& pair_loops() {
 
 // One example at a time: its logits by class and member, members grouped by what they predict.
 class GroupedExample {
-   public:
+public:
     explicit GroupedExample(const PairSlice& slice)
         : slice_(slice),
           stride_(rounded_up(slice.members, kFloats) + kFloats),
@@ -82,8 +85,8 @@ class GroupedExample {
           prediction_(slice.members),
           start_(slice.classes + 1) {}
 
-    // Reads the logits of examples first .. first + count-1 of every member: long runs, where single examples would
-    // touch a page a member.
+    // Reads the logits of examples first .. first + count-1 of every member: long runs, where single examples
+    // would touch a page a member.
     void gather(int64_t first, int64_t count) {
         for (int64_t m = 0; m < slice_.members; ++m) {
             const float* from = logits_of(slice_, m, first);
@@ -103,15 +106,15 @@ class GroupedExample {
             int64_t end = start_[group + 1];
             if (end == slice_.members) break;  // no later group
             for (int64_t i = start_[group]; i < end; ++i) {
-                gain += 2 * loops_.count_right(&own_[i * slice_.classes], grouped_.data(), stride_, end, slice_.members,
-                                        slice_.classes, label);
+                gain += 2 * loops_.count_right(&own_[i * slice_.classes], grouped_.data(), stride_, end,
+                                               slice_.members, slice_.classes, label);
             }
         }
         int64_t right = start_[label + 1] - start_[label];
         return gain - right * (slice_.members - right);
     }
 
-   private:
+private:
     // False where all members predict the same class.
     bool group(const float* logits) {
         int64_t classes = slice_.classes;
@@ -148,11 +151,13 @@ POPNET_CLONES void write_roots(double* __restrict roots, const float* const* mem
                                int64_t classes) {
     for (int64_t e = 0; e < examples; ++e) {
         double most[kTile];
-        for (int m = 0; m < kTile; ++m) most[m] = members[m] ? largest(members[m] + e * classes, classes) : 0.0;
+        for (int m = 0; m < kTile; ++m)
+            most[m] = members[m] ? largest(members[m] + e * classes, classes) : 0.0;
         for (int64_t c = 0; c < classes; ++c) {
             double half[kTile];
             for (int m = 0; m < kTile; ++m) {
-                half[m] = members[m] ? 0.5 * (static_cast<double>(members[m][e * classes + c]) - most[m]) : 0.0;
+                half[m] =
+                    members[m] ? 0.5 * (static_cast<double>(members[m][e * classes + c]) - most[m]) : 0.0;
             }
             for (int m = 0; m < kTile; ++m) roots[m] = portable_exp(half[m]);
             roots += kTile;
@@ -165,7 +170,7 @@ POPNET_CLONES void log_tile(double* product) {
 }
 
 class LogProducts {
-   public:
+public:
     LogProducts(double* products, const PairSlice& slice)
         : products_(products),
           slice_(slice),
@@ -181,7 +186,8 @@ class LogProducts {
         for (int64_t first = 0; first < chunks_; first += chunks_at_once_) {
             int64_t chunks = std::min(chunks_at_once_, chunks_ - first);
             parallel_for(chunks * tiles_, threads, [&](int64_t begin, int64_t end) {
-                for (int64_t i = begin; i < end; ++i) fill(first + i / tiles_, i % tiles_, &roots_[i * tile_size_]);
+                for (int64_t i = begin; i < end; ++i)
+                    fill(first + i / tiles_, i % tiles_, &roots_[i * tile_size_]);
             });
             parallel_for(threads, threads, [&](int64_t begin, int64_t end) {
                 for (int64_t part = begin; part < end; ++part) add_part(part, threads, first, chunks);
@@ -189,10 +195,12 @@ class LogProducts {
         }
     }
 
-   private:
+private:
     static constexpr int64_t kRootBytes = int64_t{32} << 20;
 
-    int64_t examples_of(int64_t chunk) const { return std::min<int64_t>(kChunk, slice_.examples - chunk * kChunk); }
+    int64_t examples_of(int64_t chunk) const {
+        return std::min<int64_t>(kChunk, slice_.examples - chunk * kChunk);
+    }
 
     void fill(int64_t chunk, int64_t tile, double* roots) {
         const float* members[kTile];
@@ -296,8 +304,8 @@ void ensemble_correct_cpu(int64_t* correct, const PairSlice& slice, int threads)
                         if (classes == 1) {
                             for (int64_t j = i + 1; j < members; ++j) ++row[j];
                         } else {
-                            loops.mark_right(row, logits_of(slice, i, first + e), partners, stride, i + 1, members, classes,
-                                       label);
+                            loops.mark_right(row, logits_of(slice, i, first + e), partners, stride, i + 1,
+                                             members, classes, label);
                         }
                     }
                 }

@@ -12,15 +12,20 @@ __device__ const float* logits_of(const PairSlice& slice, int64_t member, int64_
     return slice.values + slice.rows[member] * slice.member_stride + example * slice.classes;
 }
 
-__device__ int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ int64_t item_stride() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+__device__ int64_t first_item() {
+    return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ int64_t item_stride() {
+    return static_cast<int64_t>(gridDim.x) * blockDim.x;
+}
 
 // One thread a member and example of the chunk: table[e][c][member] = the logit.
 __global__ void write_logits(float* table, PairSlice slice, int64_t first, int64_t count) {
     for (int64_t i = first_item(); i < slice.members * count; i += item_stride()) {
         int64_t member = i % slice.members, e = i / slice.members;
         const float* z = logits_of(slice, member, first + e);
-        for (int64_t c = 0; c < slice.classes; ++c) table[(e * slice.classes + c) * slice.members + member] = z[c];
+        for (int64_t c = 0; c < slice.classes; ++c)
+            table[(e * slice.classes + c) * slice.members + member] = z[c];
     }
 }
 
@@ -38,7 +43,8 @@ __global__ void write_roots(double* table, PairSlice slice, int64_t first, int64
 }
 
 // One thread a pair, over the chunk's examples.
-__global__ void judge_pairs(int64_t* correct, const float* table, PairSlice slice, int64_t first, int64_t count) {
+__global__ void judge_pairs(int64_t* correct, const float* table, PairSlice slice, int64_t first,
+                            int64_t count) {
     int64_t i = static_cast<int64_t>(blockIdx.y) * kSide + threadIdx.y;
     int64_t j = static_cast<int64_t>(blockIdx.x) * kSide + threadIdx.x;
     if (i >= j || j >= slice.members) return;
@@ -55,7 +61,8 @@ __global__ void judge_pairs(int64_t* correct, const float* table, PairSlice slic
             tie = tie || sum == mine;
         }
         if (below && tie) {
-            below = ensemble_right(logits + i, slice.members, logits + j, slice.members, slice.classes, label);
+            below =
+                ensemble_right(logits + i, slice.members, logits + j, slice.members, slice.classes, label);
         }
         right += below;
     }
@@ -63,7 +70,8 @@ __global__ void judge_pairs(int64_t* correct, const float* table, PairSlice slic
 }
 
 // One thread a pair, over one chunk.
-__global__ void multiply_pairs(double* products, const double* table, PairSlice slice, int64_t first, int64_t count) {
+__global__ void multiply_pairs(double* products, const double* table, PairSlice slice, int64_t first,
+                               int64_t count) {
     int64_t i = static_cast<int64_t>(blockIdx.y) * kSide + threadIdx.y;
     int64_t j = static_cast<int64_t>(blockIdx.x) * kSide + threadIdx.x;
     if (i > j || j >= slice.members) return;
@@ -95,17 +103,19 @@ dim3 pair_blocks(int64_t members) {
 
 }  // namespace
 
-size_t ensemble_workspace_cuda(int64_t members, int64_t classes) { return kChunk * classes * members * sizeof(double); }
+size_t ensemble_workspace_cuda(int64_t members, int64_t classes) {
+    return kChunk * classes * members * sizeof(double);
+}
 
 void ensemble_correct_cuda(int64_t* correct, const PairSlice& slice, void* workspace, void* stream) {
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     auto* table = static_cast<float*>(workspace);
     for (int64_t first = 0; first < slice.examples; first += kChunk) {
         int64_t count = std::min<int64_t>(kChunk, slice.examples - first);
-        write_logits<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice, first,
-                                                                                                count);
-        judge_pairs<<<pair_blocks(slice.members), dim3(kSide, kSide), 0, cuda_stream>>>(correct, table, slice, first,
-                                                                                        count);
+        write_logits<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice,
+                                                                                                first, count);
+        judge_pairs<<<pair_blocks(slice.members), dim3(kSide, kSide), 0, cuda_stream>>>(correct, table, slice,
+                                                                                        first, count);
     }
     check_cuda(cudaGetLastError(), "ensemble accuracy");
 }
@@ -115,10 +125,10 @@ void ensemble_log_products_cuda(double* products, const PairSlice& slice, void* 
     auto* table = static_cast<double*>(workspace);
     for (int64_t first = 0; first < slice.examples; first += kChunk) {
         int64_t count = std::min<int64_t>(kChunk, slice.examples - first);
-        write_roots<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice, first,
-                                                                                               count);
-        multiply_pairs<<<pair_blocks(slice.members), dim3(kSide, kSide), 0, cuda_stream>>>(products, table, slice,
-                                                                                           first, count);
+        write_roots<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice,
+                                                                                               first, count);
+        multiply_pairs<<<pair_blocks(slice.members), dim3(kSide, kSide), 0, cuda_stream>>>(
+            products, table, slice, first, count);
     }
     check_cuda(cudaGetLastError(), "ensemble cross-entropy");
 }

@@ -84,7 +84,8 @@ POPNET_CLONES bool all_finite(const float* values, int64_t count) {
     return bad == 0;
 }
 
-POPNET_CLONES int64_t count_differing(const int32_t* __restrict a, const int32_t* __restrict b, int64_t examples) {
+POPNET_CLONES int64_t count_differing(const int32_t* __restrict a, const int32_t* __restrict b,
+                                      int64_t examples) {
     int64_t total = 0;
     for (int64_t first = 0; first < examples; first += 4096) {
         int64_t end = std::min<int64_t>(first + 4096, examples);
@@ -100,7 +101,8 @@ POPNET_CLONES int64_t count_differing(const int32_t* __restrict a, const int32_t
 void member_scores_cpu(const Logits& logits, const int64_t* labels, const MemberScores& out, int threads) {
     parallel_for(logits.members, threads, [&](int64_t begin, int64_t end) {
         std::vector<double> work(logits.classes * kLanes);
-        for (int64_t member = begin; member < end; ++member) score_member(logits, labels, out, member, work.data());
+        for (int64_t member = begin; member < end; ++member)
+            score_member(logits, labels, out, member, work.data());
     });
 }
 
@@ -126,8 +128,8 @@ int64_t first_nonfinite_cpu(const float* values, int64_t count, int threads) {
     return first == count ? -1 : first.load();
 }
 
-void add_votes_cpu(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples, int64_t classes,
-                   int threads) {
+void add_votes_cpu(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples,
+                   int64_t classes, int threads) {
     parallel_for(examples, threads, [&](int64_t begin, int64_t end) {
         for (int64_t member = 0; member < members; ++member) {
             const int32_t* row = predictions + member * examples;
@@ -140,10 +142,12 @@ void differing_matrix_cpu(int64_t* differing, const int32_t* predictions, int64_
                           int threads) {
     parallel_for(threads, threads, [&](int64_t begin, int64_t end) {
         for (int64_t part = begin; part < end; ++part) {
-            for (int64_t i = part; i < members; i += threads) {  // interleaved, as later rows have fewer pairs
+            for (int64_t i = part; i < members;
+                 i += threads) {  // interleaved, as later rows have fewer pairs
                 differing[i * members + i] = 0;
                 for (int64_t j = i + 1; j < members; ++j) {
-                    int64_t count = count_differing(predictions + i * examples, predictions + j * examples, examples);
+                    int64_t count =
+                        count_differing(predictions + i * examples, predictions + j * examples, examples);
                     differing[i * members + j] = differing[j * members + i] = count;
                 }
             }

@@ -13,7 +13,8 @@ __device__ void add_integer(int64_t* sum, int64_t value) {
     atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
 }
 
-// One thread an example, one row of blocks a member; the exact sum is gathered in shared memory, integers in any order.
+// One thread an example, one row of blocks a member; the exact sum is gathered in shared memory, integers in
+// any order.
 __global__ void score(Logits logits, const int64_t* labels, MemberScores out) {
     __shared__ int64_t limbs[kExactLimbs];
     __shared__ int64_t correct;
@@ -68,7 +69,8 @@ __global__ void count_votes(int64_t* votes, const int32_t* predictions, int64_t 
 }
 
 // One thread a pair, kPairSide x kPairSide pairs a block.
-__global__ void count_differing(int64_t* differing, const int32_t* predictions, int64_t members, int64_t examples) {
+__global__ void count_differing(int64_t* differing, const int32_t* predictions, int64_t members,
+                                int64_t examples) {
     if (blockIdx.x < blockIdx.y) return;
     int64_t i = static_cast<int64_t>(blockIdx.y) * kPairSide + threadIdx.y;
     int64_t j = static_cast<int64_t>(blockIdx.x) * kPairSide + threadIdx.x;
@@ -98,8 +100,8 @@ void member_scores_cuda(const Logits& logits, const int64_t* labels, const Membe
     check_cuda(cudaGetLastError(), "member scores");
 }
 
-void add_votes_cuda(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples, int64_t classes,
-                    void* stream) {
+void add_votes_cuda(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples,
+                    int64_t classes, void* stream) {
     count_votes<<<blocks_for(examples, kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
         votes, predictions, members, examples, classes);
     check_cuda(cudaGetLastError(), "votes");

@@ -1,12 +1,15 @@
 // What one pass over a member's logits gives: correct answers, cross-entropy, predictions.
 //
-// logits: float32 [members, examples, classes], finite, contiguous. labels: int64 [examples], each below `classes`.
+// logits: float32 [members, examples, classes], finite, contiguous. labels: int64 [examples], each below
+// `classes`.
 //   predictions   int32 [members, examples]: the lowest class of the largest logit
 //   correct       int64 [members]: examples whose prediction is the label
-//   correct_bits  uint64 [members, ceil(examples / 64)]: bit e % 64 of word e / 64 says whether example e is right
-//   losses        int64 [members, kExactLimbs], zeroed by the caller: the exact sum of the examples' cross-entropies
+//   correct_bits  uint64 [members, ceil(examples / 64)]: bit e % 64 of word e / 64 says whether example e is
+//   right losses        int64 [members, kExactLimbs], zeroed by the caller: the exact sum of the examples'
+//   cross-entropies
 // An example's cross-entropy, in nats: with t_c = double(z_c) - double(max z),
-//   log(sum over c = 0, 1, ... of exp(t_c)) - t_label      exp and log of portable_math.h, the sum in this order.
+//   log(sum over c = 0, 1, ... of exp(t_c)) - t_label      exp and log of portable_math.h, the sum in this
+//   order.
 // Any output but `losses` may be null.
 //
 // Floor: 4 bytes read and one exp (about 20 operations) per logit.
@@ -40,10 +43,10 @@ int64_t first_nonfinite_cpu(const float* values, int64_t count, int threads);
 
 // Disagreement. predictions: int32 [members, examples], below `classes`.
 // votes: int64 [examples, classes], added to: how many members predict each class.
-void add_votes_cpu(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples, int64_t classes,
-                   int threads);
-void add_votes_cuda(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples, int64_t classes,
-                    void* stream);
+void add_votes_cpu(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples,
+                   int64_t classes, int threads);
+void add_votes_cuda(int64_t* votes, const int32_t* predictions, int64_t members, int64_t examples,
+                    int64_t classes, void* stream);
 
 // differing: int64 [members, members], symmetric: examples on which two members' predictions differ.
 // Floor: members^2 / 2 * examples comparisons of 4-byte integers.

@@ -23,7 +23,9 @@ POPNET_HOST_DEVICE uint32_t sort_key(float value) {
 }
 
 // The centred doubled average rank of the run of equal values at sorted places first .. end-1, of `values`.
-POPNET_HOST_DEVICE int64_t centred_rank(int64_t first, int64_t end, int64_t values) { return first + end - values; }
+POPNET_HOST_DEVICE int64_t centred_rank(int64_t first, int64_t end, int64_t values) {
+    return first + end - values;
+}
 
 // component / norm in units of 2^-62, to the nearest integer, ties to even; |component| <= norm.
 POPNET_HOST_DEVICE int64_t unit_component(double component, double norm) {
@@ -46,7 +48,8 @@ POPNET_HOST_DEVICE double nearest_double(uint64_t high, uint64_t low) {
             --drop;
         }
     }
-    // Keep 54 bits and more: one below the last place, the others folded into a sticky bit, then one rounding.
+    // Keep 54 bits and more: one below the last place, the others folded into a sticky bit, then one
+    // rounding.
     int extra = 0;
     while (mantissa >> extra >> 55) ++extra;
     uint64_t sticky = (rest != 0 || (mantissa & ((uint64_t{1} << extra) - 1)) != 0) ? 1 : 0;
