@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -106,7 +107,7 @@ class Comparison:
         wins_low, wins_high: its interval (Newcombe 2006; Wilson's for matched pairs).
         distribution_sd_a, distribution_sd_b: the SD between runs on the distribution itself (Jordan 2024, Theorem 2),
             the root of the amount with the sign of a negative estimate; NaN where nothing is known by example.
-        runs_needed: of each, to find a difference as large as this one with a power of 80%; None for no difference.
+        sd_differences: of the differences between matched runs (ddof 1); NaN where runs were not matched.
         confidence: of the intervals.
     """
 
@@ -131,7 +132,7 @@ class Comparison:
     wins_high: float
     distribution_sd_a: float
     distribution_sd_b: float
-    runs_needed: int | None
+    sd_differences: float
     confidence: float
 
     @property
@@ -148,9 +149,18 @@ class Comparison:
         """Whether the interval over new runs and new examples leaves out 0."""
         return not math.isnan(self.low_new_examples) and not self.low_new_examples <= 0 <= self.high_new_examples
 
+    @cached_property
+    def runs_needed(self) -> int | None:
+        """How many runs of each find a difference as large as this one with a power of 80%; None for no difference."""
+        if not self.difference:
+            return None
+        if math.isnan(self.sd_differences):
+            return runs_needed(self.difference, self.sd_a, self.sd_b)
+        return runs_needed(self.difference, self.sd_differences, paired=True)
+
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, one row of a table."""
-        return asdict(self)
+        """The fields and `runs_needed` by name, one row of a table."""
+        return asdict(self) | {"runs_needed": self.runs_needed}
 
     def sentence(self, name_a: str = "A", name_b: str = "B") -> str:
         """The result in plain words."""
@@ -252,8 +262,6 @@ def compare_samples(
     wins = _wins(a.values, b.values, higher_is_better, paired)
     wins_low, wins_high = _wins_interval(wins, len(a.values), len(b.values), paired, confidence)
     new_low, new_high = _new_examples(a, b, parts, paired, confidence)
-    sd_a, sd_b = math.sqrt(a.variance), math.sqrt(b.variance)
-    spread = math.sqrt(parts.variance * len(a.values)) if paired else sd_a
     return Comparison(
         metric=metric,
         unit=unit,
@@ -262,8 +270,8 @@ def compare_samples(
         members_b=len(b.values),
         mean_a=a.mean,
         mean_b=b.mean,
-        sd_a=sd_a,
-        sd_b=sd_b,
+        sd_a=math.sqrt(a.variance),
+        sd_b=math.sqrt(b.variance),
         difference=parts.difference,
         low=low,
         high=high,
@@ -276,7 +284,7 @@ def compare_samples(
         wins_high=wins_high,
         distribution_sd_a=signed_sd(a.distribution_variance),
         distribution_sd_b=signed_sd(b.distribution_variance),
-        runs_needed=runs_needed(parts.difference, spread, sd_b, paired=paired) if parts.difference else None,
+        sd_differences=math.sqrt(parts.variance * len(a.values)) if paired else math.nan,
         confidence=confidence,
     )
 

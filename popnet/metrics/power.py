@@ -84,12 +84,16 @@ def runs_needed(
     def enough(runs: int) -> bool:
         return _power(difference, sd_a, other, runs, runs, alpha, paired) >= power
 
-    high = 2
+    if not difference:
+        return None
+    guess = (stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) ** 2 * (sd_a**2 + (0.0 if paired else other**2))
+    guess /= difference**2  # what the normal distribution asks for; Student's asks for more
+    if guess > _MOST_RUNS:
+        return None
+    low = max(math.ceil(guess) - 2, 1)  # not enough
+    high = low + 1
     while not enough(high):
-        high *= 2
-        if high > _MOST_RUNS:
-            return None
-    low = high // 2  # not enough, or 1
+        low, high = high, high + max(high // 8, 2)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
