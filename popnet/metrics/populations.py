@@ -91,7 +91,7 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
         row["failed"] = sum(m.id in failed for m in population.members)
         row["marks"] = "; ".join(_marks(population, len(members)))
         rows[population.name] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
 
 
 def _marks(population: Population, finished: int) -> Iterator[str]:
