@@ -549,8 +549,8 @@ def first_nonfinite(values: Tensor, *, threads: int = 1) -> int:
     _contiguous("values", values)
     if values.device.type == "cpu":
         return int(_native.first_nonfinite_cpu(values.data_ptr(), values.numel(), _threads(threads)))
-    bad = ~torch.isfinite(values.reshape(-1))
-    return int(bad.to(torch.int8).argmax()) if bool(bad.any()) else -1
+    bad = (~torch.isfinite(values.reshape(-1))).nonzero()
+    return int(bad[0]) if len(bad) else -1
 
 
 def add_votes(votes: Tensor, predictions: Tensor, *, threads: int = 1) -> None:

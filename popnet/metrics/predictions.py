@@ -120,19 +120,17 @@ class FilePredictions(Predictions):
         self._first = first
 
     def read(self, members: Sequence[int], examples: slice) -> Tensor:
-        if self._whole:
-            if isinstance(members, range) and members.step == 1:
-                rows = self._first.read((slice(members.start, members.stop), examples))
-            else:
-                rows = torch.cat([self._first.read((slice(m, m + 1), examples)) for m in members])
-            return rows.to(torch.float32).contiguous()
         block = torch.empty((len(members), examples.stop - examples.start, self.classes))
+        if self._whole and isinstance(members, range) and members.step == 1:
+            _copy(block, self._first.read((slice(members.start, members.stop), examples)))
+            return block
         for row, member in enumerate(members):
+            if self._whole:
+                _copy(block[row], self._first.read((slice(member, member + 1), examples)))
+                continue
             part = self._parts[member]()
             self._check(part)
-            block[row] = part.read((slice(0, 1), examples) if len(part.shape) == 3 else (examples,)).reshape(
-                block.shape[1:]
-            )
+            _copy(block[row], part.read((slice(0, 1), examples) if len(part.shape) == 3 else (examples,)))
         return block
 
     def _check(self, part: Lazy) -> None:
@@ -153,6 +151,14 @@ class Lazy:
         self, name: str, shape: Sequence[int], dtype: torch.dtype, read: Callable[[tuple[slice, ...]], Tensor]
     ) -> None:
         self.name, self.shape, self.dtype, self.read = name, tuple(int(n) for n in shape), dtype, read
+
+
+def _copy(out: Tensor, values: Tensor) -> None:
+    """By NumPy where it knows the type: torch would start a team of threads for every small copy."""
+    if values.dtype == torch.bfloat16:
+        out.copy_(values.reshape(out.shape))
+    else:
+        np.copyto(out.numpy(), values.reshape(out.shape).numpy())
 
 
 def as_predictions(logits: Array | Predictions, name: str = "logits") -> Predictions:
@@ -259,7 +265,7 @@ def _of_numpy(name: str, array: np.ndarray) -> Lazy:
     if array.dtype.kind not in "fiu":
         raise DataError(f"{name}: must hold numbers, but holds {array.dtype}")
     dtype = torch.from_numpy(np.empty(0, array.dtype.newbyteorder("="))).dtype
-    return Lazy(name, array.shape, dtype, lambda index: tensor_of(np.array(array[index]), name))
+    return Lazy(name, array.shape, dtype, lambda index: tensor_of(array[index], name))
 
 
 def _npy(path: Path) -> dict[str, Lazy]:
@@ -280,13 +286,13 @@ def _pt(path: Path) -> dict[str, Lazy]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise DataError(f"{path}: must hold a tensor, or a list or dictionary of tensors")
     return {
-        str(name): Lazy(f"{path}[{name}]", value.shape, value.dtype, partial(_copied, value))
+        str(name): Lazy(f"{path}[{name}]", value.shape, value.dtype, partial(_part, value))
         for name, value in content.items()
     }
 
 
-def _copied(tensor: Tensor, index: tuple[slice, ...]) -> Tensor:
-    return tensor[index].clone()
+def _part(tensor: Tensor, index: tuple[slice, ...]) -> Tensor:
+    return tensor[index]
 
 
 def _safetensors(path: Path) -> dict[str, Lazy]:

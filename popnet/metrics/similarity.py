@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -29,12 +31,11 @@ def linear_cka(features_a: Array, features_b: Array) -> float:
     features_a and features_b: [examples, ...]. Uses the feature form |A^T B|^2 or the example-Gram form <A A^T, B B^T>,
     whichever takes less work. ValueError names the argument that is wrong.
     """
-    a, b = _features(features_a, "features_a"), _features(features_b, "features_b")
-    _same_examples([a, b], ["features_a", "features_b"])
-    if a.shape == b.shape and torch.equal(a, b):
-        return 1.0 if bool(a.any()) else math.nan
-    products = _feature_products([a, b]) if _features_are_smaller([a, b]) else _gram_products([a, b])
-    return float(_normalised(products)[0, 1])
+    a, b = _representation(features_a, "features_a"), _representation(features_b, "features_b")
+    _same_examples([a, b])
+    if a.values.dtype == b.values.dtype and torch.equal(a.values, b.values):
+        return 1.0 if bool((a.values != a.values[:1]).any()) else math.nan
+    return float(_normalised(_biased_products([a, b]))[0, 1])
 
 
 def linear_cka_matrix(
@@ -43,7 +44,8 @@ def linear_cka_matrix(
     """Linear CKA of all pairs of representations, float64 [n, n]; for Figure 1, every layer of every model.
 
     Args:
-        representations: each [examples, ...], of the same examples in the same order.
+        representations: each [examples, ...], of the same examples in the same order. They are widened to float64 in
+            blocks only.
         estimator: `biased` is the CKA of all examples; `minibatch` the ratio of the means, over batches of
             `batch_size` examples in order (a rest of fewer than 4 is left out), of the unbiased estimates of HSIC
             (Song et al., 2012; Nguyen et al., ICLR 2021): it needs no product of all examples, has no bias from
@@ -55,21 +57,44 @@ def linear_cka_matrix(
     """
     if not representations:
         raise ValueError("representations must hold at least one representation")
-    names = [f"representations[{i}]" for i in range(len(representations))]
+    checked = [_representation(r, f"representations[{i}]") for i, r in enumerate(representations)]
+    _same_examples(checked)
     if estimator == "minibatch":
-        raw = [_features(r, name, centre=False) for r, name in zip(representations, names)]
-        _same_examples(raw, names)
         if batch_size < 4:
             raise ValueError(f"batch_size must be at least 4, but is {batch_size}")
-        return _normalised(_unbiased_products(raw, batch_size))
+        return _normalised(_unbiased_products(checked, batch_size))
     if estimator != "biased":
         raise ValueError(f"estimator must be 'biased' or 'minibatch', but is {estimator!r}")
-    centred = [_features(r, name) for r, name in zip(representations, names)]
-    _same_examples(centred, names)
-    return _normalised(_feature_products(centred) if _features_are_smaller(centred) else _gram_products(centred))
+    return _normalised(_biased_products(checked))
 
 
-def _features(features: Any, name: str, centre: bool = True) -> Tensor:
+@dataclass(frozen=True)
+class _Representation:
+    """Features [examples, width] of any floating-point type."""
+
+    values: Tensor
+    name: str
+
+    @property
+    def examples(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.values.shape[1])
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """float64 [width]; where a feature is constant, that constant, so that it vanishes exactly when centred."""
+        mean = self.values.sum(dim=0, dtype=torch.float64) / self.examples
+        constant = (self.values == self.values[:1]).all(dim=0)
+        return torch.where(constant, self.values[0].to(torch.float64), mean)
+
+    def centred(self, examples: slice) -> Tensor:
+        return self.values[examples].to(torch.float64) - self.mean
+
+
+def _representation(features: Any, name: str) -> _Representation:
     if isinstance(features, np.ndarray) and features.dtype.kind == "f":
         features = torch.from_numpy(np.ascontiguousarray(features))
     if not isinstance(features, Tensor) or not features.is_floating_point():
@@ -78,63 +103,61 @@ def _features(features: Any, name: str, centre: bool = True) -> Tensor:
         raise ValueError(
             f"{name} must be [examples, ...] with at least 2 examples, but has shape {list(features.shape)}"
         )
-    flat = features.detach().reshape(len(features), -1).to(torch.float64)
+    flat = features.detach().reshape(len(features), -1)
     finite = torch.isfinite(flat).all(dim=1)
     if not bool(finite.all()):
-        raise ValueError(f"{name} of example {int((~finite).to(torch.int8).argmax())} is not finite")
-    if not centre:
-        return flat
-    constant = (flat == flat[:1]).all(dim=0)
-    return (flat - flat.mean(dim=0)).masked_fill(constant, 0.0)
+        raise ValueError(f"{name} of example {int((~finite).nonzero()[0])} is not finite")
+    return _Representation(flat, name)
 
 
-def _same_examples(representations: Sequence[Tensor], names: Sequence[str]) -> None:
-    for features, name in zip(representations, names):
-        if len(features) != len(representations[0]):
+def _same_examples(representations: Sequence[_Representation]) -> None:
+    first = representations[0]
+    for other in representations:
+        if other.examples != first.examples:
             raise ValueError(
-                f"{names[0]} and {name} must hold the same examples, but hold {len(representations[0])} and"
-                f" {len(features)}"
+                f"{first.name} and {other.name} must hold the same examples, but hold {first.examples} and"
+                f" {other.examples}"
             )
 
 
-def _features_are_smaller(representations: Sequence[Tensor]) -> bool:
-    """Whether the feature form takes fewer multiplications than the Gram form."""
-    examples, widths = len(representations[0]), [r.shape[1] for r in representations]
+def _biased_products(representations: Sequence[_Representation]) -> NDArray[np.float64]:
+    """<A A^T, B B^T> = |A^T B|^2 of every pair of centred representations, by whichever takes fewer multiplications."""
+    examples, widths = representations[0].examples, [r.width for r in representations]
     feature_form = sum(a * b for i, a in enumerate(widths) for b in widths[i:]) * examples
     gram_form = examples * examples * (sum(widths) + len(widths) ** 2) // 2
-    return feature_form <= gram_form
+    return _feature_products(representations) if feature_form <= gram_form else _gram_products(representations)
 
 
-def _feature_products(representations: Sequence[Tensor]) -> NDArray[np.float64]:
-    """|A^T B|^2 of every pair of centred representations."""
+def _feature_products(representations: Sequence[_Representation]) -> NDArray[np.float64]:
     products = np.zeros((len(representations), len(representations)))
     for i, a in enumerate(representations):
+        centred = a.centred(slice(None))
         for j, b in enumerate(representations[: i + 1]):
-            products[i, j] = products[j, i] = float((a.T @ b).square().sum())
+            products[i, j] = products[j, i] = float((centred.T @ b.centred(slice(None))).square().sum())
     return products
 
 
-def _gram_products(representations: Sequence[Tensor]) -> NDArray[np.float64]:
-    """<A A^T, B B^T> of every pair, block of rows by block of columns; by symmetry the upper blocks count twice."""
+def _gram_products(representations: Sequence[_Representation]) -> NDArray[np.float64]:
+    """Block of rows by block of columns; by symmetry the upper blocks count twice."""
     total = _zeros(representations)
-    starts = range(0, len(representations[0]), _GRAM_SIDE)
-    for row in starts:
-        for column in starts[row // _GRAM_SIDE :]:
-            grams = torch.stack(
-                [(r[row : row + _GRAM_SIDE] @ r[column : column + _GRAM_SIDE].T).reshape(-1) for r in representations]
-            )
-            total += (grams @ grams.T) * (1.0 if row == column else 2.0)
+    blocks = [slice(s, s + _GRAM_SIDE) for s in range(0, representations[0].examples, _GRAM_SIDE)]
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            grams = torch.stack([(r.centred(rows) @ r.centred(columns).T).reshape(-1) for r in representations])
+            total += (grams @ grams.T) * (1.0 if rows == columns else 2.0)
     return np.asarray(total.cpu().numpy())
 
 
-def _unbiased_products(representations: Sequence[Tensor], batch_size: int) -> NDArray[np.float64]:
+def _unbiased_products(representations: Sequence[_Representation], batch_size: int) -> NDArray[np.float64]:
     """The sum over batches of HSIC_1 of every pair: with K, L the Gram matrices without their diagonals,
 
     (<K, L> + (1'K1)(1'L1) / ((n-1)(n-2)) - 2 / (n-2) 1'KL1) / (n (n-3)).
+
+    It does not change when a constant is added to the features; the mean is subtracted for the digits' sake.
     """
     total = _zeros(representations)
-    for batch in _batches(len(representations[0]), batch_size):
-        grams = torch.stack([r[batch] @ r[batch].T for r in representations])
+    for batch in _batches(representations[0].examples, batch_size):
+        grams = torch.stack([features @ features.T for features in (r.centred(batch) for r in representations)])
         n = grams.shape[1]
         grams.diagonal(dim1=1, dim2=2).zero_()
         rows = grams.sum(dim=2)
@@ -153,9 +176,9 @@ def _batches(examples: int, size: int) -> Iterator[slice]:
             yield slice(first, first + size)
 
 
-def _zeros(representations: Sequence[Tensor]) -> Tensor:
-    count = len(representations)
-    return torch.zeros((count, count), dtype=torch.float64, device=representations[0].device)
+def _zeros(representations: Sequence[_Representation]) -> Tensor:
+    shape = (len(representations), len(representations))
+    return torch.zeros(shape, dtype=torch.float64, device=representations[0].values.device)
 
 
 def _normalised(products: NDArray[np.float64]) -> NDArray[np.float64]:
