@@ -2,10 +2,14 @@
 // thread count.
 //
 // values: int64 [statistics, members], each in 0 .. 2^41, members at most 2^20. A resample draws `members`
-// members with replacement, the same ones for every statistic: draw d of resample r is uniform_integer(word d
-// % 4 of stream_words(seed, BOOTSTRAP, 0, r, d / 4), members). deviations: float64 [statistics, resamples],
-// the population standard deviation of a resample (ddof 0):
-//   sqrt(members * sum v^2 - (sum v)^2) / members      the difference an exact integer, rounded once
+// members with replacement, the same ones for every statistic: draw d of resample r is
+// uniform_integer(word[d % 4] of stream_words(seed, BOOTSTRAP, 0, r, d / 4), members).
+//
+// deviations: float64 [statistics, resamples], the population standard deviation of a resample (ddof 0),
+//
+//   sqrt(members * sum v^2 - (sum v)^2) / members
+//
+// whose difference is an exact integer, rounded once.
 //
 // Floor: resamples * members / 4 Philox blocks (10 rounds), a gather and a 128-bit multiply-add per draw and
 // statistic.

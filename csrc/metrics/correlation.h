@@ -5,10 +5,9 @@
 // is an exact integer in any order of members, any split and on any device; the caller divides |S|^2 - sum
 // q_i by (M - 1) sum q_i, all integers, q_i = |u_i|^2. Equal vectors so give exactly 1, opposite ones -1.
 //
-// Error of a pair's correlation: each component of u errs by at most 2^-52 |u| (root and quotient, each
-// rounded once)
-// + 2^-63, hence a pair by 2^-51 + sqrt(values) 2^-62 + ..., below 1e-15 for 10^8 values (and q_i is 1 to
-// 2^-51).
+// Error of a pair's correlation: a component of u errs by at most 2^-52 of itself (root and quotient, each
+// rounded once) and 2^-63 (the fixed point), hence a pair by 2^-51 and sqrt(values) 2^-62, and as much again
+// since q_i is 1 but for such an error: together below 1e-14 for up to 10^8 values.
 //
 // v is, for Spearman, the centred doubled average rank 2 rank - (values + 1), an integer, |v|^2 summed in
 // integers; -0 and 0 tie. For Pearson, double(z) - mean; the mean and |v|^2 are summed over 256 lanes (value
@@ -16,8 +15,9 @@
 //
 // A member whose values are all equal adds nothing; its q is 0.
 //
-// Floor, a value: Spearman 4 radix-sort passes of about 16 bytes read and written in cache, one division, 16
-// bytes of `sums` read and written; Pearson 4 bytes read three times, one division, the same sums.
+// Floor, a value: Spearman 104 bytes in cache (4 read and 8 written for keys, three radix passes of 8 read
+// and 8 written, 8 read once more, 16 of `sums` read and written) and one division; Pearson one division and
+// the same sums.
 #pragma once
 
 #include <cstddef>

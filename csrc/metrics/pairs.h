@@ -12,12 +12,13 @@
 //
 // Cross-entropy. With E = exp((z - max z) / 2), the ensemble's cross-entropy minus the mean of its members'
 // is the mean over examples of log(E_i . E_j) - (log(E_i . E_i) + log(E_j . E_j)) / 2: the labels cancel.
-// Here
+//
 //   products   float64 [members, members], added to: the sum over chunks of kChunk examples of
 //              log(E_i . E_j of the chunk's first example * E_i . E_j of its second * ...)
-// one logarithm for a chunk, chunks in order; E_i . E_j = fma over c = 0, 1, ... Where the product is below
-// 2^-960 the chunk is the sum, in order, of its examples' log-sum-exp, which does not underflow. Only entries
-// j >= i / 8 * 8 of a row are written.
+//
+// with one logarithm for a chunk, chunks in order; E_i . E_j = fma over c = 0, 1, ... Where the product is
+// below 2^-960 the chunk is the sum, in order, of its examples' log-sum-exp, which does not underflow.
+// Entries j < i are undefined.
 //
 // Floors, for P = members^2 / 2 pairs: accuracy, P * examples * disagreement * 2 classes operations on
 // float32; cross-entropy, P * examples * classes fused multiply-adds on float64.

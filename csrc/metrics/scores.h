@@ -1,16 +1,18 @@
 // What one pass over a member's logits gives: correct answers, cross-entropy, predictions.
 //
-// logits: float32 [members, examples, classes], finite, contiguous. labels: int64 [examples], each below
+// logits: float32 [members, examples, classes], finite, contiguous. labels: int64 [examples], all below
 // `classes`.
+//
 //   predictions   int32 [members, examples]: the lowest class of the largest logit
-//   correct       int64 [members]: examples whose prediction is the label
-//   correct_bits  uint64 [members, ceil(examples / 64)]: bit e % 64 of word e / 64 says whether example e is
-//   right losses        int64 [members, kExactLimbs], zeroed by the caller: the exact sum of the examples'
-//   cross-entropies
-// An example's cross-entropy, in nats: with t_c = double(z_c) - double(max z),
-//   log(sum over c = 0, 1, ... of exp(t_c)) - t_label      exp and log of portable_math.h, the sum in this
-//   order.
-// Any output but `losses` may be null.
+//   correct       int64 [members], zeroed by the caller: examples whose prediction is the label
+//   correct_bits  uint64 [members, ceil(examples / 64)]: bit e % 64 of word e / 64: is example e right?
+//   losses        int64 [members, kExactLimbs], zeroed by the caller: the exact sum of cross-entropies
+//
+// An example's cross-entropy in nats, with t_c = double(z_c) - double(max z) and portable_math.h, is
+//
+//   log(exp(t_0) + exp(t_1) + ...) - t_label
+//
+// summed from class 0 up. Any output but `losses` may be null.
 //
 // Floor: 4 bytes read and one exp (about 20 operations) per logit.
 #pragma once

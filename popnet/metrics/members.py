@@ -77,7 +77,7 @@ class MeanCorrelation:
     """The mean over pairs of Spearman's or Pearson's correlation, from the sum of normalised vectors.
 
     The vectors are rounded to multiples of 2^-62, so that the sum is exact in any order; a pair's correlation errs by
-    less than 1e-15 for up to 10^8 values (csrc/metrics/correlation.h), and equal members correlate to exactly 1.
+    less than 1e-14 for up to 10^8 values (csrc/metrics/correlation.h), and equal members correlate to exactly 1.
     """
 
     def __init__(self, values: int, kind: str, device: torch.device) -> None:
