@@ -276,6 +276,27 @@ def stability(
         raise typer.Exit(1)
 
 
+@app.command("theory")
+def theory_command(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE)],
+    output: Annotated[Path, typer.Option(help="Folder for NAME.md and its figures.")] = Path("reports"),
+    name: Annotated[str, typer.Option(help="Of the files.")] = "theory",
+    title: Annotated[str, typer.Option(help="Of the report.")] = "Variance between runs",
+    labels: LabelsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """How much of the variance between runs is genuine: Jordan's (2024) statistics and figures, as a Markdown report.
+
+    Example: popnet theory "runs/jordan_small:1 epoch" "runs/jordan_small:16 epochs" --name jordan_small
+    """
+    from popnet.metrics import runs
+    from popnet.report import theory
+
+    read = [runs.read(source, labels, least=8) for source in sources]
+    runs.check_comparable(read)
+    Console(soft_wrap=True).print(f"report in {theory.write(read, output, name, title)}", highlight=False)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ from popnet.metrics.theory.independence import (
     independent_errors_sample,
 )
 from popnet.metrics.theory.packed import PackedErrors
+from popnet.metrics.theory.summary import Summary, summarise
 from popnet.metrics.theory.tasks import BinaryTasks, binary_tasks
 from popnet.metrics.theory.variance import (
     Estimate,
@@ -56,6 +57,7 @@ __all__ = [
     "LuckyGain",
     "PackedErrors",
     "SplitHalves",
+    "Summary",
     "binary_tasks",
     "binary_variance",
     "binomial_variance",
@@ -74,6 +76,7 @@ __all__ = [
     "observed_variance",
     "signed_sd",
     "split_halves",
+    "summarise",
     "variance_lower_bound",
     "votes",
 ]
