@@ -32,7 +32,7 @@ const float* logits_of(const PairSlice& slice, int64_t member, int64_t example) 
     return slice.values + slice.rows[member] * slice.member_stride + example * slice.classes;
 }
 
-// The loops over pairs, once for each instruction set (pair_loops.inc says what they do).
+// The loops over pairs, once for each instruction set (pair_loops.h says what they do).
 struct PairLoops {
     int64_t (*count_right)(const float* own, const float* partners, int64_t stride, int64_t begin,
                            int64_t end, int64_t classes, int64_t label);
@@ -48,7 +48,7 @@ namespace baseline {
 #else
 #define POPNET_SIMD 0
 #endif
-#include "metrics/pair_loops.inc"
+#include "metrics/pair_loops.h"
 #undef POPNET_SIMD
 }  // namespace baseline
 
@@ -57,7 +57,7 @@ namespace baseline {
 #pragma GCC target("arch=x86-64-v4")
 namespace avx512 {
 #define POPNET_SIMD 512
-#include "metrics/pair_loops.inc"
+#include "metrics/pair_loops.h"
 #undef POPNET_SIMD
 }  // namespace avx512
 #pragma GCC pop_options

@@ -1,6 +1,6 @@
 // The inner loops over pairs, for one instruction set; included once for each, inside that set's namespace,
-// with POPNET_SIMD as simd.inc wants it.
-#include "metrics/simd.inc"
+// with POPNET_SIMD as simd.h wants it.
+#include "metrics/simd.h"
 
 // For the ensembles of `own` [classes] and each of kFloats partners ([classes][stride], by class): bit j of
 // `right` says that the label's float32 sum is the only largest, of `unsure` that it ties for the largest.
