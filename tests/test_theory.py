@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from popnet import random
+from popnet import config, random
 from popnet.metrics import theory
 from popnet.metrics.resampling import bootstrap_draws, bootstrap_weights, bootstrap_words, uniforms
 from popnet.metrics.theory import variance as variance_module
@@ -459,3 +460,32 @@ def test_published_numbers_follow_from_the_formulas() -> None:
     assert ratio == pytest.approx(2.5, abs=0.2)  # Figure 14: the binomial overestimates about 2.5 times
     assert theory.signed_sd(-4.0) == -2.0
     assert variance_module.RESAMPLES == 1000
+
+
+def test_twins_are_compared_one_by_one() -> None:
+    rng = np.random.default_rng(23)
+    runs = rng.integers(0, 3, (4, 20))
+    twins = runs.copy()
+    twins[1, :5] = (twins[1, :5] + 1) % 3
+    assert theory.twin_disagreements(runs, twins).tolist() == [0, 0.25, 0, 0]
+    with pytest.raises(ValueError, match="as many"):
+        theory.twin_disagreements(runs, twins[:2])
+
+
+def test_the_summary_gathers_what_the_functions_say() -> None:
+    predictions, labels = calibrated_classes(60, 400, 4, np.random.default_rng(24))
+    bits = theory.PackedErrors.from_predictions(predictions, labels)
+    row = theory.summarise(predictions, labels).as_dict()
+    assert row["error"] == pytest.approx(100 * (predictions != labels).mean())
+    assert row["sd"] == pytest.approx(100 * np.sqrt(theory.observed_variance(bits)))
+    assert row["distribution_sd_low"] <= row["distribution_sd"] <= row["distribution_sd_high"]
+    assert row["dependent_pairs"] == theory.dependent_pairs(bits).count
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent.parent / "experiments").glob("jordan_*.yaml")), ids=lambda file: file.stem
+)
+def test_the_papers_experiments_load(file: Path) -> None:
+    experiment = config.load(file)
+    assert experiment.name == file.stem
+    assert all(experiment.recipe_of(variant).drop_last for variant in experiment.variants)

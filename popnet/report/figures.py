@@ -67,8 +67,9 @@ def independent_errors(observed: Mapping[str, Values], probabilities: Mapping[st
     def draw(axes: Axes, name: str) -> None:
         chances, values = probabilities[name], observed[name]
         count = len(chances) - 1
-        low, high = values.min(), values.max()
-        edges = np.linspace(low - 1e-9, high + 1e-9, min(31, max(6, round(float(high - low) * count / 100) + 2)))
+        right = np.round(values * count / 100)  # bins hold equally many of the possible accuracies
+        step = max(1, round(float(right.max() - right.min()) / 20))
+        edges = 100 / count * (np.arange(right.min() - step, right.max() + 2 * step, step) - 0.5)
         accuracy = 100 * (1 - np.arange(count + 1) / count)
         foreseen = np.histogram(accuracy, edges, weights=chances)[0] * len(values)
         axes.hist(values, edges.tolist(), color="C0", alpha=0.6, label="observed")

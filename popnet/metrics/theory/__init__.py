@@ -14,6 +14,7 @@ from popnet.metrics.theory.calibration import (
     DisagreementCheck,
     class_calibration,
     disagreement_check,
+    twin_disagreements,
     votes,
 )
 from popnet.metrics.theory.decorrelation import (
@@ -77,6 +78,7 @@ __all__ = [
     "signed_sd",
     "split_halves",
     "summarise",
+    "twin_disagreements",
     "variance_lower_bound",
     "votes",
 ]

@@ -149,3 +149,19 @@ def _normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     return float(ndtri((1 + confidence) / 2))
+
+
+def twin_disagreements(predictions: Any, twins: Any) -> NDArray[np.float64]:
+    """The share of examples on which each run differs from its twin, such as the same run with one weight poked.
+
+    Args:
+        predictions, twins: integers [members, examples], run r of one belonging to run r of the other.
+
+    Returns:
+        float64 [members] (Jordan 2024, Figure 12).
+    """
+    first, _ = check_predictions(predictions, np.zeros(np.shape(predictions)[1], np.int64))
+    second, _ = check_predictions(twins, np.zeros(np.shape(twins)[1], np.int64))
+    if first.shape != second.shape:
+        raise ValueError(f"runs and twins must be as many, on the same examples, not {first.shape} and {second.shape}")
+    return np.asarray((first != second).mean(axis=1))
