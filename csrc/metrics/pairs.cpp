@@ -22,7 +22,11 @@ namespace {
 constexpr int kFloats = 16;  // partners a step of the accuracy
 constexpr int kTile = 8;     // members a tile of the cross-entropy
 
-constexpr int64_t kTransposed = 32;  // examples whose logits are gathered at once
+// Examples whose logits are gathered at once: long runs, but at most 16 MB a thread.
+int64_t gathered_examples(const PairSlice& slice) {
+    return std::clamp<int64_t>((int64_t{1} << 22) / std::max<int64_t>(1, slice.members * slice.classes), 1,
+                               32);
+}
 
 int64_t rounded_up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
@@ -79,7 +83,7 @@ public:
     explicit GroupedExample(const PairSlice& slice)
         : slice_(slice),
           stride_(rounded_up(slice.members, kFloats) + kFloats),
-          gathered_(kTransposed * slice.members * slice.classes),
+          gathered_(gathered_examples(slice) * slice.members * slice.classes),
           grouped_(slice.classes * stride_, 0.0f),
           own_(slice.members * slice.classes),
           prediction_(slice.members),
@@ -269,11 +273,12 @@ private:
 int64_t ensemble_gain_cpu(const PairSlice& slice, int threads) {
     if (slice.classes == 1) return 0;
     std::atomic<int64_t> total{0};
+    int64_t step = gathered_examples(slice);
     parallel_for(slice.examples, threads, [&](int64_t begin, int64_t end) {
         GroupedExample example(slice);
         int64_t gain = 0;
-        for (int64_t first = begin; first < end; first += kTransposed) {
-            int64_t count = std::min(kTransposed, end - first);
+        for (int64_t first = begin; first < end; first += step) {
+            int64_t count = std::min(step, end - first);
             example.gather(first, count);
             for (int64_t e = 0; e < count; ++e) gain += example.gain(e, slice.labels[first + e]);
         }
@@ -285,9 +290,10 @@ int64_t ensemble_gain_cpu(const PairSlice& slice, int threads) {
 void ensemble_correct_cpu(int64_t* correct, const PairSlice& slice, int threads) {
     int64_t members = slice.members, classes = slice.classes, stride = rounded_up(members, kFloats) + kFloats;
     const PairLoops& loops = pair_loops();
-    std::vector<float> table(kTransposed * classes * stride, 0.0f);
-    for (int64_t first = 0; first < slice.examples; first += kTransposed) {
-        int64_t count = std::min(kTransposed, slice.examples - first);
+    int64_t step = gathered_examples(slice);
+    std::vector<float> table(step * classes * stride, 0.0f);
+    for (int64_t first = 0; first < slice.examples; first += step) {
+        int64_t count = std::min(step, slice.examples - first);
         parallel_for(members, threads, [&](int64_t begin, int64_t end) {
             for (int64_t m = begin; m < end; ++m) {
                 const float* from = logits_of(slice, m, first);
