@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ class Trainer:
             start = step * self.recipe.batch_size
             indices = orders[shuffle][start : start + self.recipe.batch_size]
             loss = self._step(epoch, step, first + step, indices)
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} at epoch {epoch + 1} of {self.recipe.epochs}, "
                     f"step {step + 1} of {self._steps}: a lower learning rate or a longer warm-up may help"
