@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -169,8 +170,23 @@ POPNET_CLONES void write_roots(double* __restrict roots, const float* const* mem
     }
 }
 
-POPNET_CLONES void log_tile(double* product) {
-    for (int i = 0; i < kTile * kTile; ++i) product[i] = portable_log(product[i]);
+// Replaces the products by their logarithms, those below kLeastProduct by NaN; says whether there was one.
+POPNET_CLONES bool log_tile(double* product) {
+    int64_t small = 0;
+    for (int i = 0; i < kTile * kTile; ++i) {
+        bool below = product[i] < kLeastProduct;
+        small |= below;
+        product[i] = below ? __builtin_nan("") : portable_log(product[i]);
+    }
+    return small != 0;
+}
+
+// Adds a full tile to the matrix, whose rows are `stride` apart.
+POPNET_CLONES void add_rows(double* __restrict out, int64_t stride, const double* __restrict product,
+                            int64_t rows) {
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int j = 0; j < kTile; ++j) out[i * stride + j] += product[i * kTile + j];
+    }
 }
 
 class LogProducts {
@@ -231,24 +247,24 @@ private:
     }
 
     void add_tile(double* product, int64_t row, int64_t column, int64_t chunk) {
-        double least = *std::min_element(product, product + kTile * kTile);
-        bool small[kTile * kTile] = {};
-        if (least < kLeastProduct) {
-            for (int i = 0; i < kTile * kTile; ++i) {
-                small[i] = product[i] < kLeastProduct;
-                if (small[i]) product[i] = 1.0;
-            }
-        }
-        log_tile(product);
         int64_t rows = std::min<int64_t>(kTile, slice_.members - row * kTile);
         int64_t columns = std::min<int64_t>(kTile, slice_.members - column * kTile);
+        double* out = products_ + row * kTile * slice_.members + column * kTile;
+        if (log_tile(product)) take_small_products(product, row, column, chunk);
+        if (columns == kTile) {
+            add_rows(out, slice_.members, product, rows);
+            return;
+        }
         for (int64_t i = 0; i < rows; ++i) {
-            double* out = products_ + (row * kTile + i) * slice_.members + column * kTile;
-            for (int64_t j = 0; j < columns; ++j) {
-                bool exact = small[i * kTile + j];
-                out[j] += exact ? small_product(row * kTile + i, column * kTile + j, chunk)
-                                : product[i * kTile + j];
-            }
+            for (int64_t j = 0; j < columns; ++j) out[i * slice_.members + j] += product[i * kTile + j];
+        }
+    }
+
+    void take_small_products(double* product, int64_t row, int64_t column, int64_t chunk) const {
+        for (int64_t i = 0; i < kTile * kTile; ++i) {
+            int64_t a = row * kTile + i / kTile, b = column * kTile + i % kTile;
+            if (!std::isnan(product[i]) || a >= slice_.members || b >= slice_.members) continue;
+            product[i] = small_product(a, b, chunk);
         }
     }
 
