@@ -338,6 +338,32 @@ def test_power_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         planning.power_plan(0.0, planning.given_sds([1.0]))
 
 
+def test_theory_command(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from popnet.report import figures
+
+    rng = np.random.default_rng(11)
+    labels = rng.integers(0, 4, 80)
+    for name, accuracy in (("short", 0.6), ("long", 0.9)):
+        np.savez(tmp_path / f"{name}.npz", logits=logits_of(accuracy, 12, labels, rng), labels=labels)
+    command = ["theory", str(tmp_path / "short.npz"), str(tmp_path / "long.npz"), "--output"]
+    for folder in ("one", "two"):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, str(tmp_path / folder)])
+        assert ended.value.code == 0
+    files = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert files[-1] == "theory.md"
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert "| runs | 12 | 12 |" in (tmp_path / "one" / "theory.md").read_text()
+    by_rate = figures.deviations_by_setting([0.5, 1.0], {"observed": [0.15, 0.17], "genuine": [-0.01, 0.1]}, "rate")
+    pokes = figures.disagreements({"poked": rng.random(9)}, [0, 10], [7.0, 6.0])
+    sets = figures.correlated_test_sets({"a": rng.random(9), "b": rng.random(9), "c": rng.random(9)})
+    for svg in (by_rate, pokes, sets):
+        assert svg.rstrip().endswith("</svg>")
+
+
 # Intervals of a population's metrics.
 
 

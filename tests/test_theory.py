@@ -488,4 +488,4 @@ def test_the_summary_gathers_what_the_functions_say() -> None:
 def test_the_papers_experiments_load(file: Path) -> None:
     experiment = config.load(file)
     assert experiment.name == file.stem
-    assert all(experiment.recipe_of(variant).drop_last for variant in experiment.variants)
+    assert all(experiment.recipe_of(variant).schedule.name == "linear" for variant in experiment.variants)
