@@ -56,6 +56,13 @@ class Section(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError(f"should be a number, got {value}")
+        return value
+
 
 def _short(section: str) -> BeforeValidator:
     """Accept the short form `section: word` for `section: {key: word}`."""
@@ -88,6 +95,11 @@ class Component(Section):
     @property
     def label(self) -> str:
         return self.name or str(self.import_path)
+
+    @property
+    def identity(self) -> str:
+        """The label with the arguments, where there are any."""
+        return f"{self.label} {json.dumps(self.kwargs, sort_keys=True)}" if self.kwargs else self.label
 
 
 def _known(check_name: Callable[[str], str]) -> AfterValidator:
@@ -378,6 +390,8 @@ class Experiment(Section):
             raise ValueError("first_step_precision concerns step 0, and onset is later: leave one out")
         if variant.onset > recipe.epochs:
             raise ValueError(f"onset={variant.onset} is after the last of {recipe.epochs} epochs")
+        if variant.onset > 0 and variant.sources == ("init",):
+            raise ValueError("'init' acts at the beginning alone, so with an onset nothing would vary")
         if "augment" in variant.sources and variant.vary != ALL_SOURCES and not recipe.augment.any:
             raise ValueError("varies 'augment', but the recipe has no augmentation: add one, or drop the source")
         if "kernels" in variant.sources and recipe.kernels.mode == "reorder" and recipe.batch_size == 1:

@@ -246,6 +246,11 @@ class Store:
         write_aside(path, table.to_csv().encode())
         return path
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed runs were writing aside; only for the run that holds the lock."""
+        for path in self.path.glob("*/.*.part"):
+            path.unlink(missing_ok=True)
+
     def remove_checkpoints(self) -> None:
         """Give back the space of shared beginnings, once nothing waits for them."""
         for path in (self.path / "checkpoints").glob("*.safetensors"):

@@ -380,7 +380,6 @@ def test_an_imported_model_that_does_not_fit_is_named(call, file, name, expected
     assert_one_sentence(call("run", own(file, "model", name)), expected)
 
 
-@pytest.mark.xfail(reason="imported optimisers and losses are first looked at when members train", strict=True)
 @pytest.mark.parametrize(("section", "keys"), [("optimizer", {"lr": 0.1}), ("loss", {})])
 def test_an_imported_part_that_is_not_there_is_named_before_any_training(call, file, section, keys):
     code, _, err = call("run", own(file, section, "no_such_part", **keys), "--workers", "1")

@@ -188,7 +188,6 @@ def test_two_models_of_one_architecture_draw_alike():
     assert torch.equal(masks(model), masks(twin))
 
 
-@pytest.mark.xfail(reason="named_modules names a module once, so the second place keeps torch's dropout", strict=True)
 def test_one_module_used_under_two_names_is_replaced_under_both():
     shared = nn.Dropout(0.5)
     model = nn.Sequential(nn.Linear(64, 64), shared, nn.Linear(64, 64), shared)

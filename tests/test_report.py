@@ -33,9 +33,7 @@ SAME = {name: 0.0 if isinstance(value, float) else value for name, value in ROW.
 
 
 def table(**rows):
-    frame = pd.DataFrame.from_dict(
-        {name.replace("_", " "): row for name, row in rows.items()}, orient="index"
-    )
+    frame = pd.DataFrame.from_dict({name.replace("_", " "): row for name, row in rows.items()}, orient="index")
     return frame.rename_axis("variant")
 
 
@@ -59,9 +57,7 @@ def test_published_tables():
 
 
 def test_an_unknown_published_table_names_the_nearest():
-    with pytest.raises(
-        ConfigError, match=r"summers_dinneen_2021\.table1x.*did you mean.*summers_dinneen_2021\.table1"
-    ):
+    with pytest.raises(ConfigError, match=r"summers_dinneen_2021\.table1x.*did you mean.*summers_dinneen_2021\.table1"):
         published("summers_dinneen_2021.table1x")
 
 
@@ -105,9 +101,7 @@ def test_a_wide_table_spells_its_headers_out():
 
 
 def test_small_numbers_do_not_vanish():
-    text = printed(
-        table(Bit={**ROW, "cross_entropy_sd": 3e-7, "cross_entropy_sd_error": 2e-8, "spearman": 1 - 3e-9})
-    )
+    text = printed(table(Bit={**ROW, "cross_entropy_sd": 3e-7, "cross_entropy_sd_error": 2e-8, "spearman": 1 - 3e-9}))
     row = next(line for line in text.splitlines() if line.startswith("Bit"))
     assert "3e-07±2e-08" in row
     assert "1-3e-09" in row

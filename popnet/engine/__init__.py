@@ -27,8 +27,10 @@ from popnet.errors import ConfigError, PopnetError, StoreError
 from popnet.metrics.populations import variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
 from popnet.store import Store, digest
+from popnet.training.optimizers import FlatParameters
+from popnet.training.optimizers import build as build_optimizer
 from popnet.training.perturbations import target
-from popnet.training.trainer import initialised_model
+from popnet.training.trainer import initialised_model, make_loss
 
 EXECUTORS = ("local",)
 
@@ -106,8 +108,9 @@ def run(
     opened = Store(Path("runs") / experiment.name if store is None else store, create=True)
     opened.lock()
     try:
+        opened.remove_leftovers()
         opened.register(
-            experiment, {recipe.dataset.label: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()}
+            experiment, {recipe.dataset.identity: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()}
         )
         missing = order(missing_members(wanted, opened))
         if missing:
@@ -211,10 +214,10 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
                 f"{_examples(recipe, dataset)} training images"
             )
         _check_pixels(recipe, dataset)
-        model = initialised_model(recipe, m.init_seed, dataset.input_shape, dataset.classes).eval()
+        model = _built(m, dataset).eval()
         with torch.inference_mode():
             try:
-                shape = tuple(model(torch.zeros(2, *dataset.input_shape)).shape)
+                shape = tuple(model(torch.zeros(2, *dataset.input_shape, dtype=torch.float32)).shape)
             except Exception as error:
                 raise ConfigError(
                     f"recipe.model {recipe.model.label!r} cannot take images {[2, *dataset.input_shape]} "
@@ -227,6 +230,22 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
             )
         if m.perturbation is not None:
             target(model, m.perturbation.tensor)
+
+
+def _built(m: Member, dataset: Dataset) -> torch.nn.Module:
+    """The member's model, after building its loss and optimiser too. Raises ConfigError naming the part that fails."""
+    part = f"model {m.recipe.model.label!r}"
+    try:
+        model = initialised_model(m.recipe, m.init_seed, dataset.input_shape, dataset.classes)
+        part = f"loss {m.recipe.loss.label!r}"
+        make_loss(m.recipe)
+        part = f"optimizer {m.recipe.optimizer.name or m.recipe.optimizer.import_path!r}"
+        build_optimizer(model, FlatParameters(model), m.recipe.optimizer)
+    except PopnetError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"recipe: {part} cannot be built: {type(error).__name__}: {error}") from error
+    return model
 
 
 def _check_pixels(recipe: Recipe, dataset: Dataset) -> None:

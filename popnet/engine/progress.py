@@ -86,7 +86,7 @@ class ConsoleReporter:
             self._bar.update(self._task, completed=self._done)
 
     def message(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def end(self) -> None:
         if self._bar is not None:

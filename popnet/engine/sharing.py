@@ -13,7 +13,7 @@ import torch
 from popnet.config import Component, imported
 from popnet.data import Dataset, from_arrays, load
 from popnet.data.resident import ResidentImages
-from popnet.errors import DataError
+from popnet.errors import DataError, PopnetError
 
 _ALIGNMENT = 64
 
@@ -75,9 +75,14 @@ def load_component(component: Component) -> Dataset:
     An imported function returns a `popnet.data.Dataset`, or (train images, train labels, test images, test labels).
     Raises ConfigError or DataError.
     """
-    if component.import_path is None:
-        return load(str(component.name), **component.kwargs)
-    made = imported(component.import_path)(**component.kwargs)
+    try:
+        if component.import_path is None:
+            return load(str(component.name), **component.kwargs)
+        made = imported(component.import_path)(**component.kwargs)
+    except PopnetError:
+        raise
+    except Exception as error:
+        raise DataError(f"dataset {component.label!r} cannot be made: {type(error).__name__}: {error}") from error
     if isinstance(made, Dataset):
         return made
     if isinstance(made, tuple) and len(made) == 4:

@@ -31,9 +31,14 @@ class Executor(Protocol):
 
 
 def missing_members(plan: Plan, store: Store) -> list[Member]:
-    """The members whose predictions, in every view that the plan needs, are not in the store."""
+    """The members of which the store lacks predictions, in a view that the plan needs, or weights to be kept."""
     done = store.done()
-    return [m for m in plan.members if m.id not in done or not done[m.id].issuperset(plan.views[m.id])]
+
+    def complete(m: Member) -> bool:
+        views = m.id in done and done[m.id].issuperset(plan.views[m.id])
+        return views and ("weights" not in m.recipe.keep or store.weights_path(m.id).exists())
+
+    return [m for m in plan.members if not complete(m)]
 
 
 class Training:
@@ -51,7 +56,9 @@ class Training:
         self._ready: deque[Job] = deque()
         self._waiting: dict[Path, list[Job]] = {}
         self._attempts: dict[str, int] = {}
-        self._trunks = {trunk.member.id: trunk for trunk in plan.trunks(_forkable(members), steps_per_epoch)}
+        self._trunks = {
+            (trunk.member.id, trunk.views): trunk for trunk in plan.trunks(_forkable(members), steps_per_epoch)
+        }
         for trunk in self._trunks.values():
             self._add_trunk(trunk)
         for m in members:
@@ -84,9 +91,9 @@ class Training:
             self._ready.append(self._job(trunk.member, trunk.views, there[-1][1] if there else None, rest))
 
     def _add_member(self, m: Member) -> None:
-        trunk = self._trunks.get(m.trunk.id) if _forkable([m]) else None
+        trunk = self._trunks.get((m.trunk.id, self._views(m))) if _forkable([m]) else None
         leaves = m.diverges(self._steps[m.recipe.digest])
-        epochs = [] if trunk is None or trunk.views != self._views(m) else [e for e in trunk.epochs if e <= leaves]
+        epochs = [] if trunk is None else [epoch for epoch in trunk.epochs if epoch <= leaves]
         if trunk is None or not epochs:
             self._ready.append(self._job(m, self._views(m)))
             return

@@ -108,7 +108,7 @@ def _columns(wide: bool) -> list[tuple[str, Cell]]:
 
 def _footnotes(table: pd.DataFrame) -> dict[str, str]:
     """A raised number for each distinct mark, in the order in which the rows bring them."""
-    marks = dict.fromkeys(mark for _, row in table.iterrows() for mark in _marks(row.to_dict()))
+    marks = dict.fromkeys(mark for _, row in table.iterrows() for mark in _marks({"marks": row.get("marks")}))
     return {mark: str(number).translate(_RAISED) for number, mark in enumerate(marks, start=1)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class StatelessDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        if self.p == 1.0 and not self.alpha:
+        if self.p == 1.0:
             return x * 0.0
         call = self.state.calls.get(self.layer, 0)
         self.state.calls[self.layer] = call + 1
@@ -80,16 +81,25 @@ def make_stateless(model: nn.Module) -> StepState:
     """
     state = StepState()
     kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    for layer, (name, module) in enumerate(found):
-        parent = model.get_submodule(name.rpartition(".")[0])
-        replacement = StatelessDropout(
-            module.p,
-            layer,
-            state,
-            channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)),
-            alpha=isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout)),
-        )
-        replacement.train(module.training)
-        setattr(parent, name.rpartition(".")[2], replacement)
+    # a module may be registered under several names: all must find the same replacement
+    named = list(model.named_modules(remove_duplicate=False))
+    layers: dict[nn.Module, StatelessDropout] = {}
+    for name, module in named:
+        if not isinstance(module, kinds):
+            continue
+        if module not in layers:
+            layers[module] = _stateless(module, len(layers), state)
+        setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], layers[module])
     return state
+
+
+def _stateless(module: Any, layer: int, state: StepState) -> StatelessDropout:
+    replacement = StatelessDropout(
+        module.p,
+        layer,
+        state,
+        channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)),
+        alpha=isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout)),
+    )
+    replacement.train(module.training)
+    return replacement

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def initialised_model(recipe: Recipe, init_seed: int, input_shape: tuple[int, in
     The weights are those of `torch.manual_seed(init_seed); popnet.models.build(...)`.
     """
     spec = recipe.model
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _float32_by_default():
         torch.manual_seed(init_seed)
         if spec.import_path is not None:
             build_model = imported(spec.import_path)
@@ -78,7 +78,7 @@ class Trainer:
         self._dropout = make_stateless(self.model)
         self._flat = FlatParameters(self.model)
         self._optimizer = build(self.model, self._flat, recipe.optimizer)
-        self._loss = _loss(recipe)
+        self._loss = make_loss(recipe)
         self._steps = steps_per_epoch(recipe, len(train))
         self._rates = learning_rates(recipe, self._steps) if self._steps else np.zeros(0)
         self._buffers: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -218,6 +218,17 @@ class Trainer:
         return self._buffers[examples, dtype]
 
 
+@contextlib.contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """PyTorch's own default type, whatever the calling program has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _accepted(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of `arguments` that the function has parameters for."""
     parameters = inspect.signature(function).parameters
@@ -233,7 +244,7 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     """The mean loss over a batch, from logits [batch, classes] and labels [batch]."""
     if recipe.loss.import_path is not None:
         loss: Any = imported(recipe.loss.import_path)
