@@ -1,4 +1,4 @@
-"""Builds popnet._native: hands csrc/ to CMake. Everything else about the package is in pyproject.toml.
+"""Builds popnet._native by handing csrc/ to CMake, and ships experiments/. All else is in pyproject.toml.
 
     pip install -e .                        editable, as `make setup` does
     python setup.py build_ext --inplace     the fast way while working on csrc/: compiles only what changed
@@ -16,6 +16,7 @@ from pathlib import Path
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -51,6 +52,18 @@ class BuildWithCMake(build_ext):
         self.copy_file(str(build / target.name), str(target))
 
 
+class BuildWithExperiments(build_py):
+    """Ships the folder experiments/ inside the package, where `popnet run NAME` finds it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "popnet" / "experiments"
+            target.mkdir(parents=True, exist_ok=True)
+            for file in sorted((ROOT / "experiments").glob("*.yaml")):
+                self.copy_file(str(file), str(target / file.name))
+
+
 def sources(*suffixes: str) -> list[str]:
     files = (ROOT / "csrc").rglob("*")
     return sorted(str(path.relative_to(ROOT)) for path in files if path.suffix in suffixes)
@@ -61,4 +74,4 @@ native = Extension(
     sources=sources(".cpp", ".cu"),
     depends=["CMakeLists.txt", *sources(".h", ".cuh")],
 )
-setup(ext_modules=[native], cmdclass={"build_ext": BuildWithCMake})
+setup(ext_modules=[native], cmdclass={"build_ext": BuildWithCMake, "build_py": BuildWithExperiments})
