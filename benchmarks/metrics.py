@@ -30,7 +30,6 @@ import json
 import math
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -90,7 +89,9 @@ def timed(work: Callable[[], Any], repeats: int = 1, device: str = "cpu") -> tup
 
 
 def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """Of this process's own memory; ru_maxrss would be inherited from the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def rates(device: str, threads: int) -> dict[str, float]:
