@@ -78,6 +78,15 @@ void prefetch(const uint8_t* bytes, int64_t count) {
     for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(bytes + i, 0, 2);
 }
 
+// A batch is larger than the second-level cache: its lines are asked for before they are written, too.
+constexpr int64_t kAhead = 768;  // elements
+
+template <typename T>
+void prefetch_output(const T* out, int64_t count) {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(out + i, 1, 3);
+}
+
 // Interleaved channels. scale and shift hold the channels' constants repeated, `pattern` of them: a multiple
 // of `channels` and of 8. With few channels the constants of 8 * kChannels elements stay in registers.
 template <typename T, int kChannels>
@@ -97,6 +106,7 @@ void convert_interleaved(T* __restrict out, const uint8_t* __restrict in, int64_
     int64_t i = 0;
     for (; i + kChunk <= count; i += kChunk) {
         prefetch(next + i, kChunk);
+        prefetch_output(out + i + kAhead, kChunk);
         for (int64_t g = 0; g < kChunk; g += kGroup) group(i + g);
     }
     prefetch(next + i, count - i);
