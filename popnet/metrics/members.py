@@ -22,10 +22,10 @@ SCORES, DISAGREEMENT, SPEARMAN, PEARSON = "scores", "disagreement", "spearman", 
 
 @dataclass(frozen=True)
 class MembersPass:
-    """The results that were asked for; the others are empty or NaN."""
+    """The results that were asked for; the others are zeros or NaN."""
 
     correct: NDArray[np.int64]
-    """[members], right answers."""
+    """[members], right answers; zeros where scores were not asked for."""
     cross_entropy_sums: NDArray[np.float64]
     """[members], nats summed over examples."""
     disagreement: float
@@ -51,22 +51,27 @@ def members_pass(
     targets = targets.to(device)
     votes = torch.zeros((examples, classes) if DISAGREEMENT in wanted else (0, 0), dtype=torch.int64, device=device)
     correlations = {
-        kind: MeanCorrelation(examples * classes, kind, device) for kind in (SPEARMAN, PEARSON) if kind in wanted
+        kind: MeanCorrelation(predictions.members, examples * classes, kind, device)
+        for kind in (SPEARMAN, PEARSON)
+        if kind in wanted
     }
-    correct, losses = [np.empty(0, np.int64)], [np.empty(0)]
-    for _, logits in predictions.blocks(block, threads):
+    # Whole from the start: pieces that stay between the blocks that come and go would keep their memory from reuse.
+    correct = np.zeros(predictions.members, dtype=np.int64)
+    losses = np.zeros(predictions.members)
+    for first, logits in predictions.blocks(block, threads):
+        members = slice(first, first + len(logits))
         if scores_wanted:
             scores = native.member_scores(logits, targets, threads=threads)
-            correct.append(scores.correct.cpu().numpy())
-            losses.append(scores.cross_entropy_sums.numpy())
+            correct[members] = scores.correct.cpu().numpy()
+            losses[members] = scores.cross_entropy_sums.numpy()
             if DISAGREEMENT in wanted:
                 native.add_votes(votes, scores.predictions, threads=threads)
         for correlation in correlations.values():
-            correlation.add(logits.reshape(len(logits), -1), threads)
+            correlation.add(members, logits.reshape(len(logits), -1), threads)
     means = {kind: correlation.mean() for kind, correlation in correlations.items()}
     return MembersPass(
-        correct=np.concatenate(correct),
-        cross_entropy_sums=np.concatenate(losses),
+        correct=correct,
+        cross_entropy_sums=losses,
         disagreement=_disagreement(votes, predictions.members) if DISAGREEMENT in wanted else float("nan"),
         spearman=means.get(SPEARMAN, float("nan")),
         pearson=means.get(PEARSON, float("nan")),
@@ -80,19 +85,19 @@ class MeanCorrelation:
     less than 1e-14 for up to 10^8 values (csrc/metrics/correlation.h), and equal members correlate to exactly 1.
     """
 
-    def __init__(self, values: int, kind: str, device: torch.device) -> None:
+    def __init__(self, members: int, values: int, kind: str, device: torch.device) -> None:
         self._sums = torch.zeros((values, 2), dtype=torch.int64, device=device)
-        self._squares: list[NDArray[np.uint64]] = []
+        self._squares = np.zeros((members, 2), dtype=np.uint64)
         self._kind = kind
 
-    def add(self, vectors: Tensor, threads: int) -> None:
+    def add(self, members: slice, vectors: Tensor, threads: int) -> None:
         """vectors: float32 [members, values]."""
         squares = native.add_unit_vectors(self._sums, vectors, ranks=self._kind == SPEARMAN, threads=threads)
-        self._squares.append(squares.cpu().numpy().view(np.uint64))
+        self._squares[members] = squares.cpu().numpy().view(np.uint64)
 
     def mean(self) -> float:
         """NaN, with a warning that names a member, where a member's values are all equal."""
-        squares = np.concatenate(self._squares)
+        squares = self._squares
         constant = np.flatnonzero(~squares.any(axis=1))
         if constant.size:
             warn_constant(int(constant[0]), constant.size, self._kind)
