@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from loader import best_of, cpu_model
+from loader import cpu_model
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -175,7 +175,7 @@ def core_rate(precision: str) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return best_of(50, once)
+        return max(once() for _ in range(50))
     finally:
         torch.set_num_threads(threads)
 
@@ -194,8 +194,8 @@ def measure(case: Case, repeats: int, workers: int, members: int) -> dict[str, f
     def script(precision: str) -> Callable[[], float]:
         return lambda: script_rate(dataset, model(), precision, case.steps)
 
-    rates = {precision: best_of(repeats, script(precision)) for precision in ("fp32", "bf16")}
-    rate = best_of(repeats, lambda: population_rate(case, workers, members))
+    rates = {precision: max(script(precision)() for _ in range(repeats)) for precision in ("fp32", "bf16")}
+    rate = max(population_rate(case, workers, members) for _ in range(repeats))
     floor = workers * core_rate(case.precision) / operations(model())
     return {
         "case": case.name,
