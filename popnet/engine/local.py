@@ -19,6 +19,21 @@ from pathlib import Path
 from popnet.engine.jobs import Died, Done, Event, Failed, Job
 from popnet.engine.sharing import SharedDataset
 
+_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""Let a worker keep the memory it frees. By default glibc maps every large activation anew and gives it back, which
+costs a page fault for each 4 KiB of every tensor of every step: a third of ResNet-14's time at batch 512."""
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """A worker's environment: its threads, and malloc's settings where the user has set none."""
+    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {**_MALLOC, **os.environ, **counts}
+
 
 @dataclass
 class _Worker:
@@ -90,11 +105,10 @@ class LocalExecutor:
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
         descriptors = [theirs.fileno(), *(shared.descriptor for shared in self._datasets.values())]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
         process = subprocess.Popen(
             [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
             pass_fds=descriptors,
-            env=environment,
+            env=_environment(self._threads),
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
