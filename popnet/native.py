@@ -662,7 +662,7 @@ def ensemble_gain(logits: Tensor, labels: Tensor, *, rows: Tensor | None = None,
 
 
 def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
-    """bool [members, examples]: whether the label is the lowest class of the largest logit (argmax leaves ties open)."""
+    """bool [members, examples]: whether the label is the lowest class of the largest logit (argmax may take any)."""
     own = logits.gather(2, labels.expand(logits.shape[:2])[..., None])
     lower = torch.arange(logits.shape[2], device=logits.device) < labels[:, None]
     return ~((logits > own) | ((logits == own) & lower)).any(dim=2)
