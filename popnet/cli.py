@@ -326,6 +326,98 @@ def theory_command(
     Console(soft_wrap=True).print(f"report in {theory.write(read, output, name, title)}", highlight=False)
 
 
+# -- First contact: doctor, new, schema -------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(
+    train: Annotated[bool, typer.Option(help="Also train a tiny member and compare its bits.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look at this machine: versions, GPU, native code, extras, data sets, and whether it gives the bits on record.
+
+    Exit code 1 where something popnet needs is broken; what is optional and missing is not an error.
+    """
+    import dataclasses
+    import json
+
+    from rich.text import Text
+
+    from popnet.doctor import examine
+
+    console = Console(soft_wrap=True)
+    styles = {"ok": "green", "missing": "yellow", "unknown": "yellow", "broken": "bold red"}
+    checks = []
+    for check in examine(train):
+        checks.append(check)
+        if not as_json:
+            remedy = f"\n{'':28}-> {check.remedy}" if check.remedy else ""
+            console.print(
+                Text(f"{check.verdict:8}", styles[check.verdict]) + Text(f"{check.name:20}{check.found}{remedy}")
+            )
+    if as_json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(check) for check in checks], indent=2) + "\n")
+    if any(check.verdict == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the experiment; the file is NAME.yaml.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="A data set of `popnet data list`, or package.module:attr.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name, or package.module:attribute.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate.")] = None,
+    population: Annotated[int | None, typer.Option(min=2, help="Trainings a row.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="A source to vary; repeat for more. Default: all.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
+    debug: DebugOption = False,
+) -> None:
+    """Write a commented experiment file. At a terminal, asks for what no option answers; elsewhere takes defaults.
+
+    Example: popnet new mine --dataset fashion_mnist --model resnet6 --epochs 10
+    """
+    from popnet import scaffold
+
+    given: dict[str, Any] = {"dataset": dataset, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    given |= {"population": population}
+    if sys.stdin.isatty():
+        defaults = scaffold.Answers(name)
+        given = {k: typer.prompt(k, default=getattr(defaults, k)) if v is None else v for k, v in given.items()}
+    answers = {k: v for k, v in given.items() if v is not None} | ({"sources": source} if source else {})
+    path = scaffold.write(scaffold.Answers(name, **answers), folder / f"{name}.yaml")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{path}: train it and print its table with `python -m popnet.run {path}`", markup=False)
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option(help="A file; default: print it.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """The JSON Schema of experiment files, for editors: completion, and unknown keys underlined.
+
+    Example: popnet schema --output popnet.schema.json
+
+    \b
+    Then, as an experiment file's first line:
+    # yaml-language-server: $schema=popnet.schema.json
+    """
+    import json
+
+    from popnet.schema import experiment_schema
+
+    content = json.dumps(experiment_schema(), indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(content)
+    else:
+        output.write_text(content, encoding="utf-8")
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
 ALL_SOURCES = ("init", "shuffle", "augment", "kernels")
 """What `vary: all` means for images (Summers & Dinneen 2021, Table 1); a bit change is never part of it."""
 
-_SHORT_FORMS = {
+SHORT_FORMS = {
     "dataset": "name",
     "model": "name",
     "loss": "name",
@@ -66,7 +66,7 @@ class Section(pydantic.BaseModel):
 
 def _short(section: str) -> BeforeValidator:
     """Accept the short form `section: word` for `section: {key: word}`."""
-    return BeforeValidator(lambda value: {_SHORT_FORMS[section]: value} if isinstance(value, str) else value)
+    return BeforeValidator(lambda value: {SHORT_FORMS[section]: value} if isinstance(value, str) else value)
 
 
 def _check_part(path: str | None, kwargs: Mapping[str, Any]) -> None:
@@ -477,8 +477,8 @@ def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
         for end in range(1, len(parts)):
             section = f"root.{'.'.join(parts[:end])}"
             word = OmegaConf.select(tree, section)
-            if isinstance(word, str) and parts[end - 1] in _SHORT_FORMS:
-                OmegaConf.update(tree, section, {_SHORT_FORMS[parts[end - 1]]: word}, force_add=True)
+            if isinstance(word, str) and parts[end - 1] in SHORT_FORMS:
+                OmegaConf.update(tree, section, {SHORT_FORMS[parts[end - 1]]: word}, force_add=True)
         OmegaConf.update(tree, f"root.{key}", value, merge=True, force_add=True)
         result = OmegaConf.to_container(tree, resolve=False)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
