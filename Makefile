@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# Needed by popnet itself: a compiler; by its real-data examples: Fashion-MNIST.
-SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist
+# Needed by popnet itself: a compiler; by its real-data examples: Fashion-MNIST, and a text of the treebank's size.
+SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible-kjv
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
@@ -30,7 +30,7 @@ $(VENV)/.system: Makefile
 	@mkdir -p $(VENV)
 	@missing=""; \
 	if ! command -v dpkg-query >/dev/null; then \
-	    echo "Not a Debian-like system: popnet needs a C++20 compiler and make; Fashion-MNIST is optional."; \
+	    echo "Not a Debian-like system: popnet needs a C++20 compiler and make; Fashion-MNIST and bible-kjv are optional."; \
 	    touch $@; exit 0; \
 	fi; \
 	for package in $(SYSTEM_PACKAGES); do \

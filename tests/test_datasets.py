@@ -7,13 +7,13 @@ import pickle
 import re
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from popnet import data
-from popnet.data import datasets, files
+from popnet.data import corpora, datasets, files
 from popnet.data.idx import read_idx
 from popnet.errors import ConfigError, DataError
 
@@ -134,9 +134,10 @@ def test_synthetic_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_name_proposes_the_nearest() -> None:
+    assert {*get_args(datasets.ImageName), *get_args(corpora.TextName)} == set(data.names())
     with pytest.raises(ConfigError, match="unknown dataset 'fashion-mnist': did you mean 'fashion_mnist'"):
         data.load("fashion-mnist")
-    with pytest.raises(ConfigError, match="unknown dataset 'zzz': known: cifar10, cifar100, digits"):
+    with pytest.raises(ConfigError, match="unknown dataset 'zzz': known: bible, cifar10, cifar100, digits"):
         data.fetch("zzz")
 
 

@@ -1,7 +1,7 @@
-"""Image data sets as plain arrays, by name.
+"""Data sets by name; image data sets as plain arrays.
 
-`load(name)` returns a `Dataset`; `from_arrays` makes one of a user's own arrays. Nothing is downloaded unless
-`fetch` is called. A Dataset's `digest` identifies everything about it that training sees.
+`load(name)` returns a `Dataset` of images, or a `Text`; `from_arrays` makes a Dataset of a user's own arrays. Nothing
+is downloaded unless `fetch` is called. The `digest` of either identifies everything about it that training sees.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import hashlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from popnet.data import files, synthetic
+from popnet.data.corpora import CORPORA, TextName
 from popnet.data.files import FileSource
+from popnet.data.text import Text
 from popnet.errors import ConfigError, DataError, nearest
 
 _MODERATE_SIGNAL = 3.5  # weight of a synthetic image's template times the square root of its number of values
@@ -222,36 +224,70 @@ _loaders: dict[str, _Loader] = {}  # each takes (root, **options)
 _sources: dict[str, FileSource] = {}
 
 
-def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset:
+ImageName = Literal["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"]
+
+Root = str | os.PathLike[str] | None
+
+
+@overload
+def load(name: ImageName, root: Root = None, **options: Any) -> Dataset: ...
+@overload
+def load(name: TextName, root: Root = None, **options: Any) -> Text: ...
+@overload
+def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | Text: ...
+def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | Text:
     """Load a data set.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or a mapping of `name` and options, as in {"name": "text", "path": "corpus"}.
         root: the folder with the files; it alone is searched. Without it, a system package's folder where
             there is one, then $POPNET_DATA, or ~/.cache/popnet/data.
-        **options: `mean` and `std` replace the data set's normalisation constants; the rest is the data set's
-            own, such as `seed` of `synthetic`.
+        **options: `mean` and `std` replace an image data set's normalisation constants; the rest is the data
+            set's own, such as `seed` of `synthetic` and `path` of `text`.
+
+    Returns:
+        A Dataset of images, or a Text for `ptb`, `bible`, `text` and `synthetic_text`.
 
     Raises:
         ConfigError: unknown name or option.
         DataError: the files are missing or damaged; the message says where they were looked for and how to
             get them.
     """
-    loader = _loaders[check_name(name)]
+    if isinstance(name, Mapping):
+        if "name" not in name:
+            raise ConfigError(f"a data set needs a name, as in {{'name': 'text', 'path': ...}}, not {dict(name)!r}")
+        return load(**{**name, "root": root, **options})
+    chosen = None if root is None else Path(root).expanduser()
+    if check_name(name) in CORPORA:
+        corpus = CORPORA[name]
+        _check_options(name, corpus.load, options)
+        return corpus.load(chosen, **options)
+    loader = _loaders[name]
     mean, std = options.pop("mean", None), options.pop("std", None)
-    known = list(inspect.signature(loader).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"data set {name!r} has no option {option!r}: {nearest(option, [*known, 'mean', 'std'])}")
-    dataset = loader(None if root is None else Path(root).expanduser(), **options)
+    _check_options(name, loader, options, "mean", "std")
+    dataset = loader(chosen, **options)
     if mean is None and std is None:
         return dataset
     return dataset.normalised_by(dataset.mean if mean is None else mean, dataset.std if std is None else std)
 
 
+def _check_options(name: str, loader: Callable[..., Any], options: Mapping[str, Any], *more: str) -> None:
+    """Raises ConfigError for an option that the loader, called with (root, **options), does not have, or lacks."""
+    parameters = list(inspect.signature(loader).parameters.values())[1:]
+    known = [*(parameter.name for parameter in parameters), *more]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"data set {name!r} has no option {option!r}: {nearest(option, known) if known else 'it has none'}"
+            )
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise ConfigError(f"data set {name!r} needs the option {parameter.name!r}")
+
+
 def names() -> tuple[str, ...]:
     """The data sets that `load` knows, in alphabetical order."""
-    return tuple(sorted(_loaders))
+    return tuple(sorted([*_loaders, *CORPORA]))
 
 
 def check_name(name: str) -> str:
@@ -260,8 +296,8 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: no such data set; the message proposes the nearest names.
     """
-    if name not in _loaders:
-        raise ConfigError(f"unknown dataset {name!r}: {nearest(name, _loaders)}")
+    if name not in _loaders and name not in CORPORA:
+        raise ConfigError(f"unknown dataset {name!r}: {nearest(name, names())}")
     return name
 
 
@@ -272,6 +308,9 @@ def available(root: str | os.PathLike[str] | None = None) -> dict[str, Availabil
 
 
 def _availability(name: str, root: Path | None) -> Availability:
+    if name in CORPORA:
+        place = CORPORA[name].locate(root)
+        return Availability(place is not None, CORPORA[name].how_to_get(root) if place is None else place)
     if name not in _sources:
         return Availability(True, "built in")
     folder = files.locate(_sources[name], root)
@@ -288,11 +327,17 @@ def fetch(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
 
     Raises:
         ConfigError: unknown name.
-        DataError: the download failed.
+        DataError: the download failed, or popnet cannot download this one; the message says how to get it.
     """
-    if check_name(name) not in _sources:
+    chosen = None if root is None else Path(root).expanduser()
+    if check_name(name) in CORPORA:
+        state = _availability(name, chosen)
+        if not state.ready:
+            raise DataError(f"data set {name!r} is not downloaded by popnet: {state.where}")
         return None
-    return files.fetch(_sources[name], None if root is None else Path(root).expanduser())
+    if name not in _sources:
+        return None
+    return files.fetch(_sources[name], chosen)
 
 
 def _builtin(name: str) -> Callable[[_Loader], _Loader]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from popnet.config import Component, imported
-from popnet.data import Dataset, from_arrays, load
+from popnet.data import Dataset, Text, from_arrays, load
 from popnet.data.resident import ResidentImages
-from popnet.errors import DataError, PopnetError
+from popnet.errors import ConfigError, DataError, PopnetError
 
 _ALIGNMENT = 64
 
@@ -77,7 +77,10 @@ def load_component(component: Component) -> Dataset:
     """
     try:
         if component.import_path is None:
-            return load(str(component.name), **component.kwargs)
+            loaded = load(str(component.name), **component.kwargs)
+            if isinstance(loaded, Text):
+                raise ConfigError(f"dataset {component.label!r} is a text, and this recipe trains a model of images")
+            return loaded
         made = imported(component.import_path)(**component.kwargs)
     except PopnetError:
         raise
