@@ -12,13 +12,14 @@ SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: help setup system quickstart test test-slow lint format clean
+.PHONY: help setup system quickstart test test-slow lint format docs clean
 
 help:
 	@echo "make quickstart   set up, then train the quickstart's populations and print their table"
 	@echo "make test         set up, then run the tests"
 	@echo "make test-slow    the tests that take minutes"
 	@echo "make lint         ruff, format check, mypy, clang-format"
+	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make format       reformat Python and C++"
 	@echo "make setup        set up only"
 	@echo "make clean        remove what was built (.venv and runs stay)"
@@ -84,6 +85,10 @@ lint: setup
 format: setup
 	@$(VENV)/bin/ruff check --fix-only -q . && $(VENV)/bin/ruff format -q .
 	@find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(VENV)/bin/clang-format -i
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict
+	@echo "build/site/index.html"
 
 clean:
 	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native
