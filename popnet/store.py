@@ -4,7 +4,7 @@
     ledger.sqlite               one row for each member; only the driver writes it
     lock                        held by the run that writes
     labels/DIGEST.safetensors   the test labels of each data set
-    members/ID.safetensors      predictions [views, examples, classes] float32
+    members/ID.safetensors      predictions [views, examples, classes] float32; of a language model: LanguagePredictions
     weights/ID.safetensors      where the recipe keeps weights
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
     tables/NAME.csv             what the last run printed
@@ -71,6 +71,26 @@ class Finished:
     predictions_digest: str
     history: tuple[tuple[float, ...], ...]
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class LanguagePredictions:
+    """What a language model predicts for the test tokens. Its views are its snapshots: one where it has none.
+
+    Attributes:
+        target_log_probabilities: float32 [views, tokens], nats: of the word that comes.
+        argmax: int32 [views, tokens]: the most probable word, the lowest number on ties.
+        mean_argmax: int32 [tokens]: the same of the mean of the views' probabilities; None where not kept, and for one
+            view `argmax[0]`.
+        logits: float32 [views, positions, vocabulary] at fixed positions; None where the recipe keeps none.
+
+    In a member's file these are tensors of the same names.
+    """
+
+    target_log_probabilities: NDArray[np.float32]
+    argmax: NDArray[np.int32]
+    mean_argmax: NDArray[np.int32] | None = None
+    logits: NDArray[np.float32] | None = None
 
 
 class Store:
@@ -304,10 +324,27 @@ class Store:
 
     def predictions(self, member_id: str) -> NDArray[np.float32]:
         """A finished member's logits: float32 [views, examples, classes]. Raises StoreError."""
+        tensors = self._predicted(member_id)
+        if "predictions" not in tensors:
+            raise StoreError(
+                f"{self.path}: member {member_id} is a language model: use language_predictions(member_id)"
+            )
+        return tensors["predictions"].numpy()
+
+    def language_predictions(self, member_id: str) -> LanguagePredictions:
+        """What a finished language model predicts. Raises StoreError."""
+        found = {name: tensor.numpy() for name, tensor in self._predicted(member_id).items()}
+        if not {"target_log_probabilities", "argmax"} <= set(found):
+            raise StoreError(f"{self.path}: member {member_id} is no language model: use predictions(member_id)")
+        only = found["argmax"][0] if len(found["argmax"]) == 1 else None
+        mean_argmax = found.get("mean_argmax", only)
+        return LanguagePredictions(found["target_log_probabilities"], found["argmax"], mean_argmax, found.get("logits"))
+
+    def _predicted(self, member_id: str) -> dict[str, Tensor]:
         row = self._row(member_id)
         if row["status"] != "done":
             raise StoreError(f"{self.path}: member {member_id} has no predictions: it failed: {row['error']}")
-        return load_tensors(self.predictions_path(member_id))["predictions"].numpy()
+        return load_tensors(self.predictions_path(member_id))
 
     def weights(self, member_id: str) -> dict[str, Tensor]:
         """A member's parameters and buffers by name; there where the recipe keeps weights."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import popnet
 from popnet import data, metrics
 from popnet.config import SOURCES
-from popnet.errors import StoreError
+from popnet.errors import DataError, StoreError
 from popnet.protocol import ORIGINAL, Member, View, member
 from popnet.store import Store, digest, load_tensors, open_store, save_tensors, write_aside
 from popnet.training import learning_rates
@@ -423,3 +423,32 @@ def test_the_digest_sees_names_types_shapes_and_bits():
     assert digest({"a": laid_out}) == digest(base), "the layout in memory does not count"
     ab = {"a": torch.ones(1), "b": torch.zeros(1)}
     assert digest(ab) == digest(dict(reversed(ab.items())))
+
+
+# ---- language models -------------------------------------------------------------------------------------------------
+
+
+def test_language_predictions_and_images_are_told_apart(trained_copy, trained):
+    store = Store(trained_copy)
+    image, language, snapshots = (m.id for m in row(trained, "Initialization")[:3])
+    one = {"target_log_probabilities": -torch.rand(1, 5), "argmax": torch.arange(5, dtype=torch.int32)[None]}
+    five = {name: value.repeat(5, 1) for name, value in one.items()} | {"logits": torch.rand(5, 2, 7)}
+    save_tensors(store.predictions_path(language), one)
+    save_tensors(store.predictions_path(snapshots), five)
+
+    found = store.language_predictions(language)
+    assert np.array_equal(found.target_log_probabilities, one["target_log_probabilities"].numpy())
+    assert np.array_equal(found.mean_argmax, found.argmax[0])
+    assert found.logits is None
+    found = store.language_predictions(snapshots)
+    assert found.logits.shape == (5, 2, 7)
+    assert found.mean_argmax is None
+    save_tensors(store.predictions_path(snapshots), five | {"mean_argmax": one["argmax"][0]})
+    assert store.language_predictions(snapshots).mean_argmax.tolist() == [0, 1, 2, 3, 4]
+
+    with pytest.raises(StoreError, match=r"is a language model: use language_predictions\(member_id\)"):
+        store.predictions(language)
+    with pytest.raises(StoreError, match=r"is no language model: use predictions\(member_id\)"):
+        store.language_predictions(image)
+    with pytest.raises(DataError, match=r"is a language model, which has no logits of all test tokens"):
+        metrics.accuracy(metrics.open_predictions(store.path), store.labels())

@@ -224,7 +224,10 @@ def _store(path: Path) -> Predictions:
         raise DataError(f"{path}: this store holds no finished member")
 
     def part(member: str) -> Lazy:
-        whole = _arrays(store.predictions_path(member))["predictions"]  # [views, examples, classes], the original first
+        arrays = _arrays(store.predictions_path(member))
+        if "predictions" not in arrays:
+            raise DataError(f"{path}: member {member} is a language model, which has no logits of all test tokens")
+        whole = arrays["predictions"]  # [views, examples, classes], the original first
         return Lazy(whole.name, whole.shape[1:], whole.dtype, lambda index: whole.read((slice(0, 1), *index))[0])
 
     return FilePredictions([partial(part, member) for member in done], str(path))
