@@ -17,6 +17,7 @@
 #include "metrics/scores.h"
 #include "training/adam.h"
 #include "training/dropout.h"
+#include "training/fo_pool.h"
 #include "training/segments.h"
 #include "training/sgd.h"
 
@@ -170,7 +171,73 @@ FlatAdam flat_adam(const std::array<Address, 4>& buffers) {
                     pointer<float>(buffers[3])};
 }
 
+template <typename T>
+PoolForward<T> pool_forward(const std::array<Address, 5>& p) {
+    return PoolForward<T>{pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]),
+                          pointer<T>(p[3]), pointer<T>(p[4])};
+}
+
+template <typename T>
+PoolBackward<T> pool_backward(const std::array<Address, 8>& p) {
+    return PoolBackward<T>{pointer<const T>(p[0]), pointer<const T>(p[1]), pointer<const T>(p[2]),
+                           pointer<const T>(p[3]), pointer<const T>(p[4]), pointer<const T>(p[5]),
+                           pointer<T>(p[6]),       pointer<T>(p[7])};
+}
+
+PoolShape pool_shape(const std::array<int64_t, 3>& shape) {
+    return PoolShape{shape[0], shape[1], shape[2]};
+}
+
+void bind_fo_pool(py::module_& m) {
+    using Shape = std::array<int64_t, 3>;  // length, batch, hidden
+    m.def(
+        "fo_pool_forward_cpu",
+        [](const std::array<Address, 5>& tensors, bool float64, const Shape& shape, int threads) {
+            if (float64) {
+                fo_pool_forward_cpu(pool_forward<double>(tensors), pool_shape(shape), threads);
+            } else {
+                fo_pool_forward_cpu(pool_forward<float>(tensors), pool_shape(shape), threads);
+            }
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "fo_pool_backward_cpu",
+        [](const std::array<Address, 8>& tensors, bool float64, const Shape& shape, int threads) {
+            if (float64) {
+                fo_pool_backward_cpu(pool_backward<double>(tensors), pool_shape(shape), threads);
+            } else {
+                fo_pool_backward_cpu(pool_backward<float>(tensors), pool_shape(shape), threads);
+            }
+        },
+        py::call_guard<Unlocked>());
+#ifdef POPNET_CUDA
+    m.def(
+        "fo_pool_forward_cuda",
+        [](const std::array<Address, 5>& tensors, bool float64, const Shape& shape, Address stream) {
+            if (float64) {
+                fo_pool_forward_cuda(pool_forward<double>(tensors), pool_shape(shape), pointer<void>(stream));
+            } else {
+                fo_pool_forward_cuda(pool_forward<float>(tensors), pool_shape(shape), pointer<void>(stream));
+            }
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "fo_pool_backward_cuda",
+        [](const std::array<Address, 8>& tensors, bool float64, const Shape& shape, Address stream) {
+            if (float64) {
+                fo_pool_backward_cuda(pool_backward<double>(tensors), pool_shape(shape),
+                                      pointer<void>(stream));
+            } else {
+                fo_pool_backward_cuda(pool_backward<float>(tensors), pool_shape(shape),
+                                      pointer<void>(stream));
+            }
+        },
+        py::call_guard<Unlocked>());
+#endif
+}
+
 void bind_training(py::module_& m) {
+    bind_fo_pool(m);
     py::class_<Segments>(m, "Segments")
         .def(py::init([](const std::vector<std::tuple<int64_t, int64_t, double, double>>& rows) {
             return Segments{segment_list(rows)};

@@ -31,6 +31,9 @@ SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
 ALL_SOURCES = ("init", "shuffle", "augment", "kernels")
 """What `vary: all` means for images (Summers & Dinneen 2021, Table 1); a bit change is never part of it."""
 
+LANGUAGE_SOURCES = ("init", "stochastic")
+"""What `vary: all` means for language models (Table 2), and all that acts on them besides a bit change."""
+
 SHORT_FORMS = {
     "dataset": "name",
     "model": "name",
@@ -189,8 +192,61 @@ class Kernels(Section):
     mode: Literal["reorder", "hardware"] = "reorder"
 
 
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LanguageDropout(Section):
+    """What is dropped in training, each with its own probability.
+
+    `words`: whole words of the embedding; `input`, `hidden`, `output`: elements of the embedded words, of what goes
+    from layer to layer, and of the last layer's output, each mask held fixed over time; `weights`: elements of the
+    layers' linear maps.
+    """
+
+    words: Probability = 0.1
+    input: Probability = 0.4
+    hidden: Probability = 0.3
+    output: Probability = 0.4
+    weights: Probability = 0.1
+
+
+class Language(Section):
+    """Makes the recipe one of a word-level language model, trained by the scheme of Merity et al. (2017).
+
+    The defaults are the published ones for a QRNN on the Penn Treebank.
+
+    * Segments: the base is `sequence_length`, or with probability `short_sequences` half of it; the segment's length is
+      max(`shortest_sequence`, int(normal(base, `sequence_sd`))), and its learning rate is scaled by
+      length / `sequence_length`. Evaluation uses segments of `sequence_length`.
+    * The loss adds `activation_penalty` times the mean square of the last layer's output after dropout, and
+      `temporal_penalty` times the mean square of the same output's changes over time before dropout.
+    * `clip_gradient`: the largest norm of the whole gradient; none where null.
+    * `averaging_patience`: the weights are averaged, step by step, once the validation loss is above the least of all
+      epochs but this many last ones; never where null, and never under a snapshot schedule, which anneals by itself.
+    * `validation_batch`, `test_batch`: into how many parallel texts each part is cut.
+    * `logit_positions`: at how many test tokens, drawn once for all members, the full logits are kept.
+    """
+
+    sequence_length: Annotated[int, Field(ge=2)] = 70
+    short_sequences: Annotated[float, Field(ge=0, le=1)] = 0.05
+    sequence_sd: Annotated[float, Field(ge=0)] = 5.0
+    shortest_sequence: Annotated[int, Field(ge=2)] = 5
+    dropout: LanguageDropout = LanguageDropout()
+    activation_penalty: Annotated[float, Field(ge=0)] = 2.0
+    temporal_penalty: Annotated[float, Field(ge=0)] = 1.0
+    clip_gradient: Annotated[float, Field(gt=0)] | None = 0.2
+    averaging_patience: Annotated[int, Field(ge=1)] | None = 5
+    validation_batch: Annotated[int, Field(ge=1)] = 10
+    test_batch: Annotated[int, Field(ge=1)] = 1
+    logit_positions: Annotated[int, Field(ge=0)] = 0
+
+
 class Recipe(Section):
-    """Everything that defines a training except its seeds."""
+    """Everything that defines a training except its seeds.
+
+    With a section `language`, it trains a language model: the data set is a text, `train_examples` counts tokens,
+    and what concerns images has no place.
+    """
 
     dataset: Annotated[Component, _short("dataset"), _known(data.check_name)]
     model: Annotated[Component, _short("model"), _known(models.check_name)]
@@ -208,6 +264,7 @@ class Recipe(Section):
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
     keep: tuple[Literal["predictions", "weights"], ...] = ("predictions",)
+    language: Language | None = None
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -227,7 +284,30 @@ class Recipe(Section):
             )
         if "predictions" not in self.keep:
             raise ValueError("keep must contain 'predictions': every metric is computed from them")
+        self._check_task()
         return self
+
+    def _check_task(self) -> None:
+        """What only language models, or only models of images, can have."""
+        name = self.model.name
+        if self.language is None:
+            if name in models.language_names():
+                raise ValueError(
+                    f"model {name!r} is a language model: add a section 'language', if only 'language: {{}}'"
+                )
+            return
+        if name is not None and name not in models.language_names():
+            known = ", ".join(models.language_names())
+            raise ValueError(
+                f"model {name!r} is no language model, and the recipe has a section 'language': use {known}"
+            )
+        if self.optimizer.name != "sgd":
+            raise ValueError("optimizer: language models train by 'sgd', whose iterates are averaged")
+        if self.precision not in ("fp32", "tf32"):
+            raise ValueError(f"precision={self.precision}: language models train in fp32 or tf32")
+        of_images = {"augment": self.augment.any, "drop_last": self.drop_last, "loss": self.loss.import_path}
+        for key in (key for key, given in of_images.items() if given):
+            raise ValueError(f"{key} is for models of images: leave it out beside 'language'")
 
     def with_snapshots(self, cycles: int) -> Recipe:
         """This recipe under the cyclic schedule of snapshot ensembles (Summers & Dinneen 2021, Section 5)."""
@@ -243,7 +323,13 @@ class Recipe(Section):
 
     def canonical(self) -> dict[str, Any]:
         """The recipe as plain data, without what has no influence on a member's bits (`keep`)."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"keep"})
+        without = {"keep"} if self.language is not None else {"keep", "language"}
+        return self.model_dump(mode="json", by_alias=True, exclude=without)
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """What `vary: all` means for this recipe."""
+        return ALL_SOURCES if self.language is None else LANGUAGE_SOURCES
 
     @property
     def digest(self) -> str:
@@ -355,6 +441,17 @@ class Experiment(Section):
     measure: tuple[Literal["variability"], ...] = ("variability",)
     published: tuple[str, ...] = ()
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _all_sources(cls, content: Any) -> Any:
+        """`vary: all` is what the recipe's kind of model has."""
+        if not _trains_language(content):
+            return content
+        variants = content.get("variants")
+        if not isinstance(variants, (list, tuple)):
+            return content
+        return {**content, "variants": [_with_language_sources(variant) for variant in variants]}
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Experiment:
         _check_sources(list(self.constants))
@@ -392,10 +489,30 @@ class Experiment(Section):
             raise ValueError(f"onset={variant.onset} is after the last of {recipe.epochs} epochs")
         if variant.onset > 0 and variant.sources == ("init",):
             raise ValueError("'init' acts at the beginning alone, so with an onset nothing would vary")
+        if recipe.language is not None:
+            self._check_language(variant)
         if "augment" in variant.sources and variant.vary != ALL_SOURCES and not recipe.augment.any:
             raise ValueError("varies 'augment', but the recipe has no augmentation: add one, or drop the source")
         if "kernels" in variant.sources and recipe.kernels.mode == "reorder" and recipe.batch_size == 1:
             raise ValueError("kernels mode 'reorder' permutes the examples of a batch, and batch_size is 1")
+
+    def _check_language(self, variant: Variant) -> None:
+        for source in variant.sources:
+            if source not in (*LANGUAGE_SOURCES, "bit"):
+                raise ValueError(
+                    f"varies {source!r}, which a language model's training does not draw from: known: "
+                    f"{', '.join(LANGUAGE_SOURCES)}, bit"
+                )
+        if variant.views.name != "none":
+            raise ValueError(f"views={variant.views.name} is for images: leave it out")
+        counted = {"until_step": variant.until_step, "perturbation.step": variant.perturbation.step}
+        for key, value in counted.items():
+            if value:
+                raise ValueError(
+                    f"{key}={value}: a language model's epochs have varying numbers of steps: leave it out"
+                )
+        if variant.first_step_precision is not None:
+            raise ValueError("first_step_precision is for models of images: leave it out")
 
     def population_of(self, variant: Variant) -> int:
         """The number R of members of a variant."""
@@ -410,6 +527,18 @@ class Experiment(Section):
         """The recipe of a variant: the experiment's, with the variant's overrides and snapshots."""
         recipe = self.recipe.changed(variant.recipe) if variant.recipe else self.recipe
         return recipe if variant.snapshots is None else recipe.with_snapshots(variant.snapshots)
+
+
+def _trains_language(content: Any) -> bool:
+    recipe = content.get("recipe") if isinstance(content, Mapping) else None
+    language = recipe.get("language") if isinstance(recipe, Mapping) else getattr(recipe, "language", None)
+    return language is not None
+
+
+def _with_language_sources(variant: Any) -> Any:
+    if isinstance(variant, Mapping) and variant.get("vary") in ("all", ["all"]):
+        return {**variant, "vary": list(LANGUAGE_SOURCES)}
+    return variant
 
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)

@@ -494,6 +494,89 @@ def dropout_mask(
     return out
 
 
+def fo_pool(gates: Tensor, initial: Tensor, mask: Tensor | None = None, *, threads: int = 1) -> tuple[Tensor, Tensor]:
+    """fo-pooling with its gates' activations (csrc/training/fo_pool.h).
+
+    Args:
+        gates: float32 or float64 [length, batch, 3 * hidden]: z, f and o before tanh, sigmoid and sigmoid.
+        initial: [batch, hidden]: the state before the first step.
+        mask: [batch, hidden], which multiplies the output at every step; none if not given.
+        threads: CPU threads.
+
+    Returns:
+        The output and the states, each [length, batch, hidden].
+    """
+    shape = _check_pool(gates, {"initial": initial, "mask": mask})
+    output, cells = gates.new_empty(shape), gates.new_empty(shape)
+    tensors = [_address(tensor) for tensor in (gates, initial, mask, output, cells)]
+    _launch_pool("forward", gates, tensors, shape, threads)
+    return output, cells
+
+
+def fo_pool_gradients(
+    gates: Tensor,
+    initial: Tensor,
+    mask: Tensor | None,
+    cells: Tensor,
+    output_gradient: Tensor,
+    cell_gradient: Tensor | None = None,
+    *,
+    threads: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `gates` and `initial` from those of the output and, where given, of the states.
+
+    cells: the states that `fo_pool` returned; it and both gradients are [length, batch, hidden].
+    """
+    shape = _check_pool(
+        gates,
+        {"initial": initial, "mask": mask},
+        {"cells": cells, "output_gradient": output_gradient, "cell_gradient": cell_gradient},
+    )
+    gate_gradients, initial_gradient = torch.empty_like(gates), torch.empty_like(initial)
+    inputs = (gates, initial, mask, cells, output_gradient, cell_gradient)
+    tensors = [_address(tensor) for tensor in (*inputs, gate_gradients, initial_gradient)]
+    _launch_pool("backward", gates, tensors, shape, threads)
+    return gate_gradients, initial_gradient
+
+
+def _check_pool(
+    gates: Tensor, rows: dict[str, Tensor | None], series: dict[str, Tensor | None] | None = None
+) -> tuple[int, int, int]:
+    """Length, batch and hidden. `rows` are [batch, hidden], `series` [length, batch, hidden], where they are there."""
+    _tensor("gates", gates, [torch.float32, torch.float64], 3)
+    _contiguous("gates", gates)
+    length, batch, width = gates.shape
+    if length < 1 or batch < 1 or width < 3 or width % 3:
+        raise ValueError(
+            f"gates has shape {list(gates.shape)}, but must be [length, batch, 3 * hidden], each at least 1"
+        )
+    hidden = width // 3
+    for shape, tensors in (([batch, hidden], rows), ([length, batch, hidden], series or {})):
+        for name, tensor in tensors.items():
+            if tensor is None:
+                continue
+            _tensor(name, tensor, [gates.dtype], len(shape))
+            _contiguous(name, tensor)
+            _same_device("gates", {"gates": gates, name: tensor})
+            if list(tensor.shape) != shape:
+                raise ValueError(f"{name} has shape {list(tensor.shape)}, but must be {shape}")
+    return length, batch, hidden
+
+
+def _launch_pool(way: str, gates: Tensor, tensors: list[int], shape: tuple[int, int, int], threads: int) -> None:
+    arguments = (tensors, gates.dtype == torch.float64, list(shape))
+    threads = _threads(threads)
+    if gates.device.type == "cpu":
+        getattr(_native, f"fo_pool_{way}_cpu")(*arguments, threads)
+    else:
+        with torch.cuda.device(gates.device):
+            getattr(_native, f"fo_pool_{way}_cuda")(*arguments, _stream(gates.device))
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 # ---- metrics ---------------------------------------------------------------------------------------------------------
 
 PAIR_CHUNK: int = _native.pair_chunk

@@ -305,6 +305,12 @@ def _seed_rows(experiment: Experiment, variant: Variant) -> Iterator[dict[str, i
 
 
 def steps_per_epoch(recipe: Recipe, examples: int) -> int:
-    """Training steps in one epoch over `examples` images: the last partial batch counts unless it is dropped."""
+    """Training steps in one epoch over `examples` images: the last partial batch counts unless it is dropped.
+
+    The epochs of a language model vary in steps; it is perturbed before the first of an epoch alone, and 1 stands for
+    all of them.
+    """
+    if recipe.language is not None:
+        return 1
     whole = examples // recipe.batch_size
     return whole if recipe.drop_last else math.ceil(examples / recipe.batch_size)

@@ -172,6 +172,22 @@ def dropout_mask(example_ids, elements, *, p, seed, step, layer):
     return mask
 
 
+def fo_pool(gates, initial, mask=None):
+    """Output and states, float64 [length, batch, hidden], from gates [length, batch, 3 hidden]."""
+    length, batch, width = gates.shape
+    output, states = np.zeros((2, length, batch, width // 3))
+    for b in range(batch):
+        for j in range(width // 3):
+            h = initial[b, j]
+            for t in range(length):
+                z, f, o = gates[t, b].reshape(3, -1)[:, j].astype(np.float64)
+                forget = 1 / (1 + math.exp(-f))
+                h = forget * math.tanh(z) + (1 - forget) * h
+                states[t, b, j] = h
+                output[t, b, j] = h / (1 + math.exp(-o)) * (1 if mask is None else mask[b, j])
+    return output, states
+
+
 # ---- metrics ---------------------------------------------------------------------------------------------------------
 
 

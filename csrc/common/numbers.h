@@ -38,6 +38,16 @@ POPNET_HOST_DEVICE uint32_t float_bits(float value) {
 #endif
 }
 
+POPNET_HOST_DEVICE float bits_float(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+    return __uint_as_float(bits);
+#else
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+#endif
+}
+
 // Rounds a float32 that is no NaN to the nearest value of type T, ties to even.
 template <typename T>
 POPNET_HOST_DEVICE T round_to(float value);

@@ -6,20 +6,33 @@ and of VGG are therefore named without `bn`, as in the programs that produced th
 others with it.
 
 Images go in as float [batch, channels, height, width], in either memory layout; logits come out as [batch,
-classes].
+classes]. Language models are built by their vocabulary: `build_language`.
 """
 
-from popnet.models import fully_connected, mnist_cnn, resnet, resnet9, shufflenet, small_cnn, torchvision, vgg
-from popnet.models.registry import build, canonical_name, check_name, names, register
+from popnet.models import fully_connected, mnist_cnn, qrnn, resnet, resnet9, shufflenet, small_cnn, torchvision, vgg
+from popnet.models.registry import (
+    build,
+    build_language,
+    canonical_name,
+    check_name,
+    language_names,
+    names,
+    register,
+    register_language,
+)
 
 __all__ = [
     "build",
+    "build_language",
     "canonical_name",
     "check_name",
     "fully_connected",
+    "language_names",
     "mnist_cnn",
     "names",
+    "qrnn",
     "register",
+    "register_language",
     "resnet",
     "resnet9",
     "shufflenet",

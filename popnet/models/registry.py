@@ -21,6 +21,9 @@ TORCHVISION_PREFIX = "torchvision/"
 
 _builders: dict[str, Builder] = {}
 
+_language_builders: dict[str, Builder] = {}
+"""Those that take (vocabulary, **options)."""
+
 
 def register(*names: str) -> Callable[[Builder], Builder]:
     """Decorator that enters a builder under one or several names."""
@@ -35,9 +38,26 @@ def register(*names: str) -> Callable[[Builder], Builder]:
     return enter
 
 
+def register_language(name: str) -> Callable[[Builder], Builder]:
+    """Decorator that enters the builder of a language model, which takes (vocabulary, **options)."""
+
+    def enter(builder: Builder) -> Builder:
+        if name in _builders or name in _language_builders:
+            raise ValueError(f"model {name!r} is registered twice")
+        _language_builders[name] = builder
+        return builder
+
+    return enter
+
+
 def names() -> tuple[str, ...]:
-    """The registered models in alphabetical order, torchvision's own (`torchvision/NAME`) not among them."""
+    """The registered models of images in alphabetical order, torchvision's own (`torchvision/NAME`) not among them."""
     return tuple(sorted(_builders))
+
+
+def language_names() -> tuple[str, ...]:
+    """The registered language models in alphabetical order."""
+    return tuple(sorted(_language_builders))
 
 
 def canonical_name(name: str) -> str:
@@ -59,7 +79,7 @@ def check_name(name: str) -> str:
         ConfigError: no such model; the message proposes the nearest names.
     """
     canonical = canonical_name(name)
-    if canonical in _builders:
+    if canonical in _builders or canonical in _language_builders:
         return canonical
     from popnet.models.torchvision import classification_models  # imports torchvision, which takes a second
 
@@ -69,7 +89,8 @@ def check_name(name: str) -> str:
     if canonical.startswith(TORCHVISION_PREFIX):
         proposal = nearest(canonical, outside)
     else:
-        proposal = f"{nearest(canonical, _builders)}; torchvision's models are named {TORCHVISION_PREFIX}NAME"
+        own = nearest(canonical, [*_builders, *_language_builders])
+        proposal = f"{own}; torchvision's models are named {TORCHVISION_PREFIX}NAME"
     raise ConfigError(f"unknown model {name!r}: {proposal}")
 
 
@@ -86,6 +107,8 @@ def build(name: str, input_shape: InputShape = (3, 32, 32), classes: int = 10, *
         ConfigError: unknown name or option, or a shape that the model cannot take.
     """
     canonical = check_name(name)
+    if canonical in _language_builders:
+        raise ConfigError(f"model {canonical!r} is a language model: use build_language(name, vocabulary)")
     shape = _check_shape(canonical, input_shape)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ConfigError(f"model {canonical!r}: classes must be a positive integer, not {classes!r}")
@@ -96,6 +119,23 @@ def build(name: str, input_shape: InputShape = (3, 32, 32), classes: int = 10, *
     from popnet.models.torchvision import build_classifier
 
     return build_classifier(canonical.removeprefix(TORCHVISION_PREFIX), shape, classes, **options)
+
+
+def build_language(name: str, vocabulary: int, **options: Any) -> nn.Module:
+    """Build a language model, initialised from torch's current random state; see `popnet.models.qrnn`.
+
+    Args:
+        name: one of `language_names()`.
+        vocabulary: how many words there are.
+        **options: what the model's family takes beyond that, such as `hidden` of `qrnn`.
+
+    Raises:
+        ConfigError: unknown name or option.
+    """
+    if name not in _language_builders:
+        raise ConfigError(f"unknown language model {name!r}: {nearest(name, _language_builders)}")
+    _check_options(name, _language_builders[name], options, given=1)
+    return _language_builders[name](vocabulary, **options)
 
 
 def require_size(name: str, input_shape: InputShape, smallest: int, reason: str) -> None:
@@ -120,8 +160,9 @@ def _check_shape(name: str, shape: InputShape) -> InputShape:
     return numbers[0], numbers[1], numbers[2]
 
 
-def _check_options(name: str, builder: Builder, options: dict[str, Any]) -> None:
-    known = list(inspect.signature(builder).parameters)[2:]
+def _check_options(name: str, builder: Builder, options: dict[str, Any], given: int = 2) -> None:
+    """`given`: how many of the builder's first parameters are no options."""
+    known = list(inspect.signature(builder).parameters)[given:]
     for option in options:
         if option not in known:
             proposal = nearest(option, known) if known else "it takes none"
