@@ -86,18 +86,28 @@ def plan(
 
 @app.command()
 def report(
-    store: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders of runs.")],
+    html: Annotated[Path | None, typer.Option(help="Also write one self-contained HTML file, with figures.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write a LaTeX document of the tables and claims.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write every cell as a line, unrounded.")] = None,
+    title: Annotated[str, typer.Option(help="Of the report. Default: what the experiments are called.")] = "",
+    date: Annotated[str, typer.Option(help="To print under the title; none is printed otherwise.")] = "",
     debug: DebugOption = False,
 ) -> None:
-    """Print the tables of a store's experiments again, from the stored predictions."""
-    from popnet import config, protocol
-    from popnet.engine import Result, platform
-    from popnet.store import open_store
+    """Set what stores hold beside the published tables, and check the papers' claims.
 
-    opened = open_store(store)
-    for content in opened.experiments().values():
-        planned = protocol.plan(config.from_mapping(content, origin=str(store)), platform())
-        _print_table(Result(planned, opened), Console())
+    Every difference is given in units of the combined error, every claim a verdict with the numbers behind it.
+
+    Example: popnet report runs/resnet6 runs/linear --html report.html --csv report.csv
+    """
+    from popnet.report import document, files, terminal
+
+    for path in (html, latex, csv):
+        files.check_writable(path)
+    built, evidence = document.build(stores, title, date, figures=html is not None)
+    terminal.print_report(built, evidence, Console())
+    for path in files.write(built, evidence, html, latex, csv):
+        Console(stderr=True).print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 # -- Is it real? compare, power, stability -----------------------------------------------------------------------------

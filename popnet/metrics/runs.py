@@ -6,9 +6,7 @@ experiment's name or file (its store is `runs/NAME`), `predictions.npz`, or `res
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from popnet import config, protocol
+from popnet import config
 from popnet.errors import ConfigError, DataError, PopnetError, nearest
 from popnet.metrics.comparison import Sample, example_losses
 from popnet.metrics.populations import finished_members, member_logits, population_logits
+from popnet.metrics.stored import stored_plans
 from popnet.metrics.theory.packed import PackedErrors, as_array
-from popnet.protocol import Platform, Population
+from popnet.protocol import Population
 from popnet.store import Store, load_tensors
 
 _PREDICTION_FILES = (".npz", ".npy", ".safetensors")
@@ -276,11 +275,9 @@ def _population(store: Store, variant: str | None, experiment: str | None, sourc
     """The population that the source names, as the platform that trained it knows its members."""
     populations = [
         population
-        for name, content in store.experiments().items()
-        if experiment in (None, name)
-        for population in protocol.plan(
-            config.from_mapping(content, origin=str(store.path)), _platform(store)
-        ).populations
+        for plan in stored_plans(store)
+        if experiment in (None, plan.experiment.name)
+        for population in plan.populations
     ]
     names = [population.name for population in populations]
     if variant is None:
@@ -301,13 +298,3 @@ def _population(store: Store, variant: str | None, experiment: str | None, sourc
 
 def _listed(names: list[str]) -> str:
     return "known: " + ", ".join(names)
-
-
-def _platform(store: Store) -> Platform:
-    """The platform of most of the store's finished members, which need not be this machine's."""
-    ledger = store.members()
-    done = ledger[ledger["status"] == "done"]
-    if done.empty:
-        raise DataError(f"{store.path}: no finished runs")
-    (device, versions), _ = Counter(zip(done["device"], done["versions"])).most_common(1)[0]
-    return Platform(device, tuple(sorted(json.loads(versions).items())))

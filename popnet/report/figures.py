@@ -1,14 +1,9 @@
-"""Figures of the papers as SVG: each function takes numbers and returns one self-contained `<svg>` document.
-
-Equal numbers give equal bytes (for one version of matplotlib): no date, no random ids, no global state.
-"""
+"""Figures of the papers as SVG: each function takes numbers and returns one self-contained `<svg>` document."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,15 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from popnet.metrics.theory import BinaryTasks, Calibration
+from popnet.report.drawing import FAINT, STYLE, svg
 
-_STYLE: Any = {
-    "svg.hashsalt": "popnet",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 100,
-}
 Values = NDArray[np.float64]
 
 
@@ -91,7 +79,7 @@ def deviations_by_setting(
         lines: by name, the SDs (points), one for each setting.
         label: what the setting is.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.5, 3.0), layout="constrained")
         axes = figure.subplots()
         for name, values in lines.items():
@@ -99,42 +87,42 @@ def deviations_by_setting(
         if logarithmic:
             axes.set_xscale("log", base=2)
             axes.set_xticks(list(setting), [f"{value:g}" for value in setting])
-        axes.axhline(0, color="grey", linewidth=0.5)
+        axes.axhline(0, color=FAINT, linewidth=0.5)
         axes.set_xlabel(label)
         axes.set_ylabel("SD between runs (points)")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def binary_tasks(tasks: BinaryTasks) -> str:
     """The SD that err / (2 n) and the binomial assumption predict, against the observed (Jordan 2024, Figure 6)."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.8, 3.6), layout="constrained")
         axes = figure.subplots()
         observed = 100 * np.sqrt(tasks.variance)
         for name, variance in (("err (1 - err) / n, binomial", tasks.binomial), ("err / (2 n)", tasks.predicted)):
             axes.plot(observed, 100 * np.sqrt(variance), ".", markersize=3, label=name)
         most = max(observed.max(), 100 * math.sqrt(tasks.binomial.max()))
-        axes.plot([0, most], [0, most], "--", color="grey", linewidth=0.8)
+        axes.plot([0, most], [0, most], "--", color=FAINT, linewidth=0.8)
         axes.set_xlabel("observed SD between runs (points)")
         axes.set_ylabel("predicted (points)")
         axes.set_title(f"{len(observed)} binary tasks: R² = {tasks.r_squared:.3f}")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def calibration(curves: Mapping[str, Calibration]) -> str:
     """How often a class is right against the share of runs that vote for it, over all classes (Section 3.4)."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.8, 3.6), layout="constrained")
         axes = figure.subplots()
         for name, curve in curves.items():
             axes.plot(curve.overall_confidence, curve.overall_frequency, "o-", markersize=3, label=name)
-        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=0.8)
+        axes.plot([0, 1], [0, 1], "--", color=FAINT, linewidth=0.8)
         axes.set_xlabel("share of runs that vote for a class")
         axes.set_ylabel("share of these votes that are right")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def correlated_test_sets(accuracies: Mapping[str, Values]) -> str:
@@ -159,7 +147,7 @@ def disagreements(histograms: Mapping[str, Values], steps: Sequence[float] = (),
         histograms: by name (poked, other seeds), the disagreements of pairs, percent.
         steps, means: the step before which a weight was changed, and the mean disagreement with the twin.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0 if len(steps) else 3.8, 3.0), layout="constrained")
         grid = figure.subplots(1, 2 if len(steps) else 1, squeeze=False)[0]
         for name, values in histograms.items():
@@ -171,14 +159,14 @@ def disagreements(histograms: Mapping[str, Values], steps: Sequence[float] = (),
             grid[1].plot(steps, means, "o-", markersize=4)
             grid[1].set_xlabel("step of the poke")
             grid[1].set_ylabel("disagreement with the twin (%)")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _panels(names: Sequence[str], draw: Callable[[Axes, str], None], label: str) -> str:
     """One panel for each name, at most four in a row; `draw(axes, name)` fills one."""
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.6 * columns, 2.5 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for position, axes in enumerate(grid.flat):
@@ -188,10 +176,4 @@ def _panels(names: Sequence[str], draw: Callable[[Axes, str], None], label: str)
             draw(axes, names[position])
             if position % columns == 0 and label:
                 axes.set_ylabel(label)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+        return svg(figure)

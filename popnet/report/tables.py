@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from popnet.errors import ConfigError, nearest
+from popnet.report.quantities import Value, correlation, number, with_error
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -94,15 +95,15 @@ def _columns(wide: bool) -> list[tuple[str, Cell]]:
     plus_minus = " ± " if wide else "±"
     return [
         ("Members" if wide else "Mem-\nbers", _members),
-        ("Accuracy\n(mean)", lambda row: _number(row.get("accuracy_mean"), 2)),
-        ("Accuracy\nSD (%)", lambda row: _with_error(row, "accuracy_sd", 2, plus_minus)),
-        ("Cross-Entropy\nSD", lambda row: _with_error(row, "cross_entropy_sd", 4, plus_minus)),
+        ("Accuracy\n(mean)", lambda row: _number(row, "accuracy_mean", 2)),
+        ("Accuracy\nSD (%)", lambda row: with_error(_value(row, "accuracy_sd"), 2, plus_minus)),
+        ("Cross-Entropy\nSD", lambda row: with_error(_value(row, "cross_entropy_sd"), 4, plus_minus)),
         (
             "Pairwise\nDisagree (%)" if wide else "Pairwise\nDisagr.%",
-            lambda row: _number(row.get("disagreement"), 2),
+            lambda row: _number(row, "disagreement", 2),
         ),
-        ("Pairwise\nCorr." if wide else "Pair.\nCorr.", lambda row: _correlation(row.get("spearman"))),
-        ("Ensemble\nΔ (%)" if wide else "Ens.\nΔ (%)", lambda row: _number(row.get("ensemble_delta"), 2)),
+        ("Pairwise\nCorr." if wide else "Pair.\nCorr.", lambda row: correlation(_value(row, "spearman").value)),
+        ("Ensemble\nΔ (%)" if wide else "Ens.\nΔ (%)", lambda row: _number(row, "ensemble_delta", 2)),
     ]
 
 
@@ -139,43 +140,18 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _number(value: Any, decimals: int) -> str:
-    """At least `decimals` decimals; a number that would round to 0 but is not keeps one significant digit."""
-    if _missing(value):
-        return ""
-    value = float(value)
-    text = f"{value:.{decimals}f}"
-    if value != 0.0 and float(text) == 0.0:
-        return f"{value:.0e}"
-    return text
+def _value(row: Mapping[str, Any], name: str) -> Value:
+    value, error = row.get(name), row.get(f"{name}_error")
+    return Value(math.nan if value is None else float(value), math.nan if error is None else float(error))
 
 
-def _with_error(row: Mapping[str, Any], name: str, decimals: int, plus_minus: str) -> str:
-    value: Any = row.get(name)
-    error: Any = row.get(f"{name}_error")
-    if _missing(value):
-        return ""
-    if _missing(error):
-        return _number(value, decimals)
-    value, error = float(value), float(error)
-    if error > 0.0:
-        decimals = max(decimals, min(-math.floor(math.log10(error)), 5))
-    return _number(value, decimals) + plus_minus + _number(error, decimals)
-
-
-def _correlation(value: Any) -> str:
-    if _missing(value):
-        return ""
-    value = float(value)
-    if value == 1.0:
-        return "1"
-    text = f"{value:.3f}"
-    return f"1-{1.0 - value:.0e}" if text == "1.000" else text
+def _number(row: Mapping[str, Any], name: str, decimals: int) -> str:
+    return number(_value(row, name).value, decimals)
 
 
 def _notes(table: pd.DataFrame, published: pd.DataFrame | None) -> Iterator[str]:
-    for mark, number in _footnotes(table).items():
-        yield f"{number} {mark}"
+    for mark, raised in _footnotes(table).items():
+        yield f"{raised} {mark}"
     if "failed" in table.columns:
         failed = int(pd.to_numeric(table["failed"]).fillna(0).sum())
         if failed:

@@ -1,0 +1,180 @@
+"""Measured rows beside the published ones: cell by cell, with the difference in units of the combined error."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from popnet.report.measured import Measured, Row
+from popnet.report.quantities import UNKNOWN, Quantity, Value, in_order, quantity, with_error
+from popnet.report.tables import published
+
+_PAPERS = {
+    "summers_dinneen_2021": "Summers & Dinneen (2021)",
+    "summers_dinneen_2020": "Summers & Dinneen (2020 submission)",
+    "reproduction_report": "the reproduction report",
+    "jordan_2024": "Jordan (2024)",
+}
+
+_SAME_ROW = {"singlemodel": "allnondeterminismsources"}
+"""Published rows that a measured row of another name is: a single model with all sources on (Table 5)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: measured, published, or both."""
+
+    quantity: Quantity
+    measured: Value
+    published: Value
+
+    @property
+    def difference(self) -> float:
+        """Measured minus published; NaN where one is unknown."""
+        return self.measured.value - self.published.value
+
+    @property
+    def combined_error(self) -> float:
+        return math.hypot(self.measured.error, self.published.error)
+
+    @property
+    def units(self) -> float:
+        """The difference in units of the combined error; 0 where there is neither, NaN where one is unknown."""
+        if self.difference == 0.0:
+            return 0.0
+        return self.difference / self.combined_error if self.combined_error > 0.0 else math.nan
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A measured row and the published row that it is set against."""
+
+    row: Row
+    published_name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published table and the measured rows that are in it.
+
+    Attributes:
+        reference: e.g. "summers_dinneen_2021.table1".
+        pairs: in the order of the measured rows.
+        missing_rows: published rows that were not measured.
+        missing_columns: published columns that were not measured.
+    """
+
+    reference: str
+    columns: tuple[Quantity, ...]
+    pairs: tuple[Pair, ...]
+    missing_rows: tuple[str, ...]
+    missing_columns: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return title(self.reference)
+
+
+def title(reference: str) -> str:
+    """ "summers_dinneen_2021.table6.resnet6" as "Summers & Dinneen (2021), Table 6, resnet6"."""
+    paper, *parts = reference.split(".")
+    words = [part.replace("table", "Table ").replace("_", " ") for part in parts]
+    return ", ".join([_PAPERS.get(paper, paper), *words])
+
+
+def beside(measured: Measured) -> list[Beside]:
+    """A comparison for each table that the experiment refers to."""
+    return [_table(measured, reference) for reference in measured.experiment.published]
+
+
+def published_values(reference: str) -> dict[str, dict[str, Value]]:
+    """A published table by row and quantity.
+
+    The error is the printed error bar, but at least half a unit of the last printed decimal, which is all that is
+    known of a number without one.
+    """
+    table = published(reference)
+    names = [str(name) for name in table.columns if not str(name).endswith("_error")]
+    rows: dict[str, dict[str, Value]] = {str(variant): {} for variant in table.index}
+    for name in names:
+        decimals = _decimals(name, table[name])
+        errors = table.get(f"{name}_error", pd.Series(math.nan, table.index))
+        bars = {str(variant): float(bar) for variant, bar in errors.items()}
+        for variant, cell in table[name].items():
+            bar = bars[str(variant)]
+            half = 0.5 * 10.0 ** -decimals[str(variant)]
+            text = with_error(Value(float(cell), bar), decimals[str(variant)])
+            rows[str(variant)][name] = Value(float(cell), half if math.isnan(bar) else max(bar, half), text)
+    return rows
+
+
+def matching(measured: Mapping[str, Row], printed: Mapping[str, object]) -> dict[str, str]:
+    """The published row of each measured one, by name: case, spaces and points do not count."""
+    by_key = {_key(name): name for name in printed}
+    found = {name: by_key[_key(name)] for name in measured if _key(name) in by_key}
+    for published_key, measured_key in _SAME_ROW.items():
+        if published_key in by_key and by_key[published_key] not in found.values():
+            name = next((name for name in measured if _key(name) == measured_key and name not in found), None)
+            if name is not None:
+                found[name] = by_key[published_key]
+    return found
+
+
+def unmatched(measured: Measured, tables: list[Beside]) -> list[str]:
+    """Measured rows that stand in none of the published tables."""
+    matched = {pair.row.name for table in tables for pair in table.pairs}
+    return [row.name for row in measured.rows if row.name not in matched]
+
+
+def _table(measured: Measured, reference: str) -> Beside:
+    printed = published_values(reference)
+    rows = {row.name: row for row in measured.rows}
+    names = matching(rows, printed)
+    known = {name for cells in printed.values() for name, value in cells.items() if value.known}
+    columns = tuple(in_order(known & measured.quantities))
+    pairs = tuple(
+        Pair(
+            rows[name],
+            printed_name,
+            tuple(
+                Cell(q, rows[name].values.get(q.name, UNKNOWN), printed[printed_name].get(q.name, UNKNOWN))
+                for q in columns
+            ),
+        )
+        for name, printed_name in names.items()
+    )
+    missing = tuple(name for name in printed if name not in names.values())
+    return Beside(reference, columns, pairs, missing, tuple(sorted(known - {q.name for q in columns})))
+
+
+def _decimals(name: str, column: pd.Series) -> dict[str, int]:
+    """With how many decimals each number was printed: as many as it has, as most of its column have, or as usual."""
+    written = {str(variant): _written_decimals(float(cell)) for variant, cell in column.dropna().items()}
+    usual = max(statistics.median_low(written.values() or [0]), quantity(name).decimals if name in _USUAL else 0)
+    return {str(variant): max(written.get(str(variant), 0), usual) for variant in column.index}
+
+
+_USUAL = (
+    "accuracy_sd",
+    "cross_entropy_sd",
+    "disagreement",
+    "spearman",
+    "ensemble_delta",
+    "ppl_sd",
+    "ensemble_ppl_delta",
+)
+
+
+def _written_decimals(value: float) -> int:
+    exponent = f"{value:e}".partition("e")
+    digits = exponent[0].rstrip("0").partition(".")[2]
+    return max(len(digits) - int(exponent[2]), 0)
+
+
+def _key(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())

@@ -1,0 +1,82 @@
+"""What a claim is: a sentence of a paper, and what the numbers say of it, ours and the paper's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from popnet.report.beside import Beside
+from popnet.report.measured import Measured, Row
+from popnet.report.quantities import IMAGES, TEXTS, Quantity, Value, quantity, shown
+from popnet.report.verdicts import Verdict
+
+Values = Mapping[str, Value]
+Side = Mapping[str, Values]
+"""The numbers of the rows that a claim speaks of, by row: either what was measured, or what was printed."""
+
+Check = Callable[[Side], "Finding"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, and the numbers behind it: what each is of, and what it is."""
+
+    verdict: Verdict
+    evidence: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and its findings.
+
+    Attributes:
+        statement: the claim, in a sentence.
+        where: paper and section.
+        about: the rows that it was checked on.
+        measured: what our numbers say.
+        published: what the paper's own printed numbers say by the same rule; None where it printed none.
+    """
+
+    statement: str
+    where: str
+    about: tuple[str, ...]
+    measured: Finding
+    published: Finding | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An experiment with the published rows that its own are set against."""
+
+    measured: Measured
+    printed: Side
+
+    @classmethod
+    def of(cls, measured: Measured, tables: Sequence[Beside]) -> Evidence:
+        """tables: the experiment's comparisons; where a row stands in several, the first one's numbers count."""
+        printed: dict[str, Values] = {}
+        for table in tables:
+            for pair in table.pairs:
+                cells = {cell.quantity.name: cell.published for cell in pair.cells}
+                printed[pair.row.name] = {**cells, **printed.get(pair.row.name, {})}
+        return cls(measured, printed)
+
+    def claim(self, statement: str, where: str, rows: Sequence[Row], check: Check) -> Claim:
+        """The claim, checked on the rows' numbers, and on the published ones where all of the rows have them."""
+        names = tuple(row.name for row in rows)
+        ours = check({row.name: row.values for row in rows})
+        known = all(name in self.printed for name in names)
+        theirs = check({name: self.printed[name] for name in names}) if known else None
+        return Claim(statement, where, names, ours, theirs)
+
+
+def metrics_of(*sides: Values) -> list[Quantity]:
+    """The papers' metrics that all rows know: the five for images, or the three for texts."""
+    texts = all("ppl_sd" in values for values in sides)
+    names = TEXTS if texts else IMAGES
+    return [quantity(name) for name in names if all(name in values and values[name].known for values in sides)]
+
+
+def told(kind: Quantity, value: Value, row: str) -> str:
+    """A number with the row that it belongs to, for evidence."""
+    return f"{shown(kind, value)} ({row})"

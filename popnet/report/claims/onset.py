@@ -1,0 +1,88 @@
+"""Claims on when nondeterminism sets in (Summers & Dinneen 2021, Section 3.4 and Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from popnet.config import Perturbation
+from popnet.report.claims.claim import Claim, Evidence, Finding, Side, told
+from popnet.report.claims.sources import ALIKE
+from popnet.report.measured import Measured, Row
+from popnet.report.quantities import Value, quantity
+from popnet.report.verdicts import at_least, ratio
+
+_WHERE = "Summers & Dinneen (2021), Section 3.4"
+
+
+@dataclass(frozen=True)
+class Onsets:
+    """The rows of one set of sources by the epoch from which they vary, ascending; the first one is 0."""
+
+    sources: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        return self.rows[0].name
+
+
+def onsets(measured: Measured) -> list[Onsets]:
+    """One for each set of sources that was measured from at least two onsets, the beginning among them.
+
+    `init` acts at the beginning alone, so rows with and without it belong together.
+    """
+    by_sources: dict[tuple[str, ...], list[Row]] = {}
+    for row in measured.rows:
+        variant = row.variant
+        plain = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
+        if plain and row.runs is not None and variant.sources and variant.perturbation == Perturbation():
+            by_sources.setdefault(tuple(s for s in variant.sources if s != "init") or ("init",), []).append(row)
+    found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for sources, rows in by_sources.items()]
+    return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]
+
+
+def claims(evidence: Evidence) -> Iterator[Claim]:
+    """The claims that the experiment has the rows for."""
+    for found in onsets(evidence.measured):
+        epochs = found.rows[0].recipe.epochs
+        early = [row for row in found.rows[1:] if _epoch(row) <= max(1, epochs // 10)]
+        if early:
+            yield evidence.claim(
+                f"Nondeterminism ({found.name}) that sets in after a tenth of the training gives nearly as much "
+                "variability as from the beginning",
+                _WHERE,
+                [early[-1], found.rows[0]],
+                _nearly_as_much,
+            )
+        late = found.rows[-1]
+        if _epoch(late) >= epochs / 2:
+            yield evidence.claim(
+                f"The later nondeterminism ({found.name}) sets in, the less final models vary",
+                _WHERE,
+                [found.rows[0], late],
+                _less_in_the_end,
+            )
+
+
+def _nearly_as_much(rows: Side) -> Finding:
+    return _compared(rows, ALIKE)
+
+
+def _less_in_the_end(rows: Side) -> Finding:
+    return _compared(rows, 1.0)
+
+
+def _compared(rows: Side, least: float) -> Finding:
+    """Whether the accuracy SD of the first row is at least `least` times that of the second."""
+    metric = quantity("accuracy_sd")
+    (first_name, first), (second_name, second) = rows.items()
+    share: Value = ratio(first[metric.name], second[metric.name])
+    sentence = (
+        f"{told(metric, first[metric.name], first_name)} against {told(metric, second[metric.name], second_name)}"
+    )
+    return Finding(at_least([share], least), ((metric.header, sentence),))
+
+
+def _epoch(row: Row) -> int:
+    return row.variant.onset

@@ -1,0 +1,57 @@
+"""Which rows of an experiment play which part: told by what varies in them, not by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from popnet.config import ALL_SOURCES, Perturbation
+from popnet.report.measured import Measured, Row
+
+
+@dataclass(frozen=True)
+class Group:
+    """The single-model rows of one recipe, trained from beginning to end with the seeds under test.
+
+    Attributes:
+        sources: in which one or more sources vary, a bit change not among them.
+        bit: in which one weight changes by a bit, or None.
+        everything: in which most sources vary: the papers' "All Nondeterminism Sources", or None.
+        same: whose seeds are all equal (the reproduction report's "Determinism"), or None.
+    """
+
+    sources: tuple[Row, ...]
+    bit: Row | None
+    everything: Row | None
+    same: Row | None
+    linear: bool
+
+
+def groups(measured: Measured) -> list[Group]:
+    """The groups of an experiment: rows of equal recipe and constants, in the order of the file."""
+    by_recipe: dict[str, list[Row]] = {}
+    for row in measured.rows:
+        if is_plain(row) and row.runs is not None:
+            by_recipe.setdefault(f"{row.recipe.digest} {sorted(row.variant.constants.items())}", []).append(row)
+    return [_group(rows) for rows in by_recipe.values()]
+
+
+def is_plain(row: Row) -> bool:
+    """Whether a row is of single models, with its seeds from the first step to the last, and the papers' bit change."""
+    variant = row.variant
+    single = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
+    throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
+    return single and throughout and variant.perturbation == Perturbation()
+
+
+def _group(rows: Sequence[Row]) -> Group:
+    sources = tuple(row for row in rows if row.variant.sources and "bit" not in row.variant.sources)
+    most = max(sources, key=lambda row: len(row.variant.sources), default=None)
+    complete = most is not None and (set(ALL_SOURCES) <= set(most.variant.sources) or len(most.variant.sources) > 1)
+    return Group(
+        sources,
+        next((row for row in rows if row.variant.sources == ("bit",)), None),
+        most if complete else None,
+        next((row for row in rows if not row.variant.sources and row.variant.replicas), None),
+        rows[0].recipe.model.name == "linear",
+    )

@@ -1,0 +1,67 @@
+"""The report's numbers as a table in long form: one line for each cell, for any other program to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from popnet.report.beside import beside
+from popnet.report.claims import Evidence
+from popnet.report.measured import Measured
+
+COLUMNS = (
+    "store",
+    "experiment",
+    "variant",
+    "members",
+    "quantity",
+    "measured",
+    "error",
+    "table",
+    "published_row",
+    "published",
+    "published_error",
+    "difference",
+    "difference_in_errors",
+)
+
+
+def long_form(evidence: Sequence[Evidence]) -> pd.DataFrame:
+    """A line for each measured cell, and one more for each published table in which it stands; unrounded.
+
+    `published_error` is the printed error bar, but at least half a printed unit; empty where nothing was published.
+    """
+    lines = [line for one in evidence for line in _lines(one.measured)]
+    return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
+
+
+def _lines(measured: Measured) -> Iterator[dict[str, Any]]:
+    published: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for table in beside(measured):
+        for pair in table.pairs:
+            for cell in pair.cells:
+                published.setdefault((pair.row.name, cell.quantity.name), []).append(
+                    {
+                        "table": table.reference,
+                        "published_row": pair.published_name,
+                        "published": cell.published.value,
+                        "published_error": cell.published.error,
+                        "difference": cell.difference,
+                        "difference_in_errors": cell.units,
+                    }
+                )
+    for row in measured.rows:
+        for name, value in row.values.items():
+            line = {
+                "store": str(measured.store),
+                "experiment": measured.experiment.name,
+                "variant": row.name,
+                "members": row.members,
+                "quantity": name,
+                "measured": value.value,
+                "error": value.error,
+            }
+            for other in published.get((row.name, name), [{}]):
+                yield line | other

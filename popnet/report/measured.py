@@ -1,0 +1,179 @@
+"""What stores hold, measured: a row for each variant, with the error of every number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from popnet.config import Experiment, Recipe, Variant
+from popnet.errors import DataError
+from popnet.metrics import accuracy, cross_entropy, pairwise
+from popnet.metrics.populations import finished_members, population_logits, variability_table
+from popnet.metrics.precision import mean_over_pairs_interval
+from popnet.metrics.stored import stored_plans
+from popnet.metrics.variability import standard_deviation
+from popnet.protocol import Plan, Platform, Population
+from popnet.report.quantities import Quantity, Value
+from popnet.store import Store, open_store
+
+_ACCOUNTING = ("members", "population", "failed", "marks", "ensemble_pairs")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What single runs (or ensembles) and their pairs give, from which any subset's metrics follow.
+
+    Attributes:
+        values: by metric (accuracy, cross_entropy), float64 [runs].
+        pairs: by metric over pairs, float64 [runs, runs].
+    """
+
+    values: Mapping[str, NDArray[np.float64]]
+    pairs: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def count(self) -> int:
+        return len(self.values["accuracy"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of an experiment.
+
+    Attributes:
+        recipe: with the variant's own changes.
+        members: finished runs, or ensembles of them.
+        finished, planned, failed: the runs behind them, those of the whole population, and those that could not be
+            trained.
+        marks: what a reader must know.
+        values: by name of the quantity, with standard errors: bootstrap for SDs, jackknife over runs for pairs.
+        runs: None where fewer than two are finished.
+        curves: test accuracy (percent) and cross-entropy (nats) after each epoch, float64 [members, epochs], by name;
+            NaN in epochs that were not evaluated.
+    """
+
+    variant: Variant
+    recipe: Recipe
+    members: int
+    finished: int
+    planned: int
+    failed: int
+    marks: tuple[str, ...]
+    values: Mapping[str, Value]
+    runs: Runs | None = None
+    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    def value(self, quantity: Quantity) -> Value:
+        """The quantity so that more of it means more variability (see `Quantity.variability`)."""
+        return quantity.variability(self.values.get(quantity.name, Value(math.nan)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An experiment as one store holds it."""
+
+    store: Path
+    experiment: Experiment
+    platform: Platform
+    rows: tuple[Row, ...]
+    errors: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.experiment.description or self.experiment.name
+
+    @property
+    def quantities(self) -> set[str]:
+        """The names of what at least one row knows."""
+        return {name for row in self.rows for name, value in row.values.items() if value.known}
+
+
+def measure(paths: Sequence[str | Path]) -> list[Measured]:
+    """Every experiment of the given stores, in their order.
+
+    Raises StoreError where a folder is no store, DataError where one holds no finished run.
+    """
+    stores = [open_store(path) for path in dict.fromkeys(map(Path, paths))]
+    plans = [(store, plan) for store in stores for plan in _plans(store)]
+    return [_experiment(store, plan) for store, plan in plans]
+
+
+def _plans(store: Store) -> list[Plan]:
+    done = store.done()
+    plans = [plan for plan in stored_plans(store) if any(m.id in done for m in plan.members)]
+    if not plans:
+        raise DataError(f"{store.path}: no run of its experiments is finished: `popnet run` goes on where it was")
+    return plans
+
+
+def _experiment(store: Store, plan: Plan) -> Measured:
+    table = variability_table(plan, store)
+    done = frozenset(store.done())
+    rows = tuple(
+        _row(store, plan, population, table.iloc[position], done)
+        for position, population in enumerate(plan.populations)
+    )
+    ledger = store.members()
+    planned = ledger.index.isin([m.id for m in plan.members])
+    failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
+    errors = tuple(f"member {member_id} failed: {error}" for member_id, error in failed.items())
+    return Measured(store.path, plan.experiment, plan.platform, rows, errors)
+
+
+def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, done: frozenset[str]) -> Row:
+    members = finished_members(population, done)
+    variant = population.variant
+    runs, curves = None, {}
+    if len(members) // variant.ensemble >= 2:
+        logits, labels = population_logits(store, population, members), store.labels(members[0].id)
+        over_pairs = pairwise(logits, labels)
+        runs = Runs(
+            {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)},
+            {name: getattr(over_pairs, name) for name in over_pairs.__dataclass_fields__},
+        )
+        curves = _curves(store, [m.id for m in members])
+    return Row(
+        variant,
+        plan.experiment.recipe_of(variant),
+        int(measured["members"]),
+        len(members),
+        len(population.members),
+        int(measured["failed"]),
+        tuple(filter(None, str(measured["marks"]).split("; "))),
+        _values(measured, runs),
+        runs,
+        curves,
+    )
+
+
+def _values(measured: pd.Series, runs: Runs | None) -> dict[str, Value]:
+    """The measured row's numbers, each with its own error where it has one, else with that over runs or pairs."""
+    names = [n for n in map(str, measured.index) if n not in _ACCOUNTING and not n.endswith("_error")]
+    values = {name: float(measured[name]) for name in names}
+    errors = {name: float(measured.get(f"{name}_error", math.nan)) for name in names}
+    if runs is not None:
+        for metric, sample in runs.values.items():
+            errors[f"{metric}_mean"] = standard_deviation(sample) / math.sqrt(runs.count - 1)
+        for metric, matrix in runs.pairs.items():
+            errors[metric] = mean_over_pairs_interval(matrix).standard_error if len(matrix) >= 3 else math.nan
+    return {name: Value(values[name], errors[name]) for name in names}
+
+
+def _curves(store: Store, members: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    histories = [store.history(member_id) for member_id in members]
+    if not all(len(history) for history in histories):
+        return {}
+    return {
+        name: np.stack([history[f"test_{name}"].to_numpy() for history in histories])
+        for name in ("accuracy", "cross_entropy")
+    }

@@ -1,0 +1,120 @@
+"""The tables of a report: what was measured, beside what was published, and the reductions in both readings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from popnet.report.beside import Beside, Cell, published_values
+from popnet.report.content import Line, Table
+from popnet.report.measured import Measured, Row
+from popnet.report.quantities import REDUCTIONS, UNKNOWN, Quantity, Value, in_order, number, shown
+from popnet.report.reductions import READINGS, Reduction, reduction
+from popnet.report.tables import published
+
+NEAR, APART = 2.0, 3.0
+"""Differences below the first are near, above the second far, in units of the combined error."""
+
+_LEFT_OUT = {"pearson", "ensemble_cross_entropy_delta", *REDUCTIONS}
+
+
+def measured_table(measured: Measured) -> Table:
+    """Every row, with its members, means and metrics."""
+    columns = in_order(measured.quantities - _LEFT_OUT)
+    marks = list(dict.fromkeys(mark for row in measured.rows for mark in row.marks))
+    lines = tuple(
+        Line(_with_marks(row, marks), (_members(row), *(_own(q, row.values.get(q.name, UNKNOWN)) for q in columns)))
+        for row in measured.rows
+    )
+    notes = [f"{_raised(marks.index(mark))} {mark}" for mark in marks]
+    return Table("Measured", "Variant", ("Members", *(q.header for q in columns)), lines, tuple(notes))
+
+
+def beside_table(table: Beside) -> Table:
+    """Three lines for each row that both have: measured, published, and the difference in combined errors."""
+    lines = []
+    for pair in table.pairs:
+        lines.append(Line(pair.row.name, tuple(shown(c.quantity, c.measured) for c in pair.cells)))
+        name = "" if pair.published_name == pair.row.name else f" ({pair.published_name})"
+        lines.append(Line(f"published{name}", tuple(shown(c.quantity, c.published) for c in pair.cells), "published"))
+        lines.append(Line("Δ in errors", tuple(map(_units, pair.cells)), "difference", tuple(map(_tone, pair.cells))))
+    notes = []
+    if table.missing_rows:
+        notes.append(f"Published, not measured here: {'; '.join(table.missing_rows)}.")
+    if table.missing_columns:
+        notes.append(f"Published columns not measured here: {', '.join(table.missing_columns)}.")
+    if not table.pairs:
+        notes.append("No measured row bears the name of a row of this table.")
+    return Table(f"Beside {table.title}", "Variant", tuple(q.header for q in table.columns), tuple(lines), tuple(notes))
+
+
+def reductions_table(found: Sequence[Reduction], tables: Sequence[Beside]) -> Table:
+    """Each mitigation in both readings: measured, from the published rows, and the percentages that were printed."""
+    printed = _printed_reductions(tables)
+    lines = [
+        Line(
+            one.mitigated.name,
+            (_percent(one.complement), _percent(one.raw), *printed.get(one.mitigated.name, ("", "", ""))),
+        )
+        for one in found
+    ]
+    headers = ("1 - ρ (the paper)", "raw ρ (the report)", "Published rows, 1 - ρ", "Published rows, raw ρ", "Printed")
+    notes = (f"Against {found[0].single.name}. Percent, the mean over the five metrics.",) if found else ()
+    return Table("Variability reduction in both readings", "Mitigation", headers, tuple(lines), notes)
+
+
+def _printed_reductions(tables: Sequence[Beside]) -> dict[str, tuple[str, str, str]]:
+    """By measured row: both readings of the published rows, and what is printed of them."""
+    found = {}
+    for table in tables:
+        values = published_values(table.reference)
+        single = values.get("Single Model")
+        if single is None:
+            continue
+        for pair in table.pairs:
+            row = values[pair.published_name]
+            if row is single:
+                continue
+            both = tuple(f"{reduction(single, row, reading).value:.0f}" for reading in READINGS)
+            found[pair.row.name] = (both[0], both[1], _printed(table.reference, pair.published_name))
+    return found
+
+
+def _printed(reference: str, row: str) -> str:
+    table = published(reference)
+    values = [float(table.at[row, name]) for name in REDUCTIONS if name in table]  # type: ignore[arg-type]
+    return " and ".join(f"{value:.0f}" for value in values if not math.isnan(value))
+
+
+def _own(kind: Quantity, value: Value) -> str:
+    """Means without their errors, which the SDs beside them tell."""
+    return number(value.value, kind.decimals) if kind.name.endswith("_mean") else shown(kind, value)
+
+
+def _percent(value: Value) -> str:
+    return f"{value.value:.0f} ± {value.error:.0f}" if not math.isnan(value.error) else number(value.value, 0)
+
+
+def _units(cell: Cell) -> str:
+    if math.isnan(cell.units):
+        return ""
+    return f"{cell.units:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _tone(cell: Cell) -> str:
+    if math.isnan(cell.units):
+        return ""
+    return "near" if abs(cell.units) < NEAR else "apart" if abs(cell.units) < APART else "far"
+
+
+def _members(row: Row) -> str:
+    return f"{row.members}" + (f" ({row.failed} failed)" if row.failed else "")
+
+
+def _with_marks(row: Row, marks: Sequence[str]) -> str:
+    numbers = " ".join(_raised(marks.index(mark)) for mark in row.marks)
+    return f"{row.name}\N{NO-BREAK SPACE}{numbers}" if numbers else row.name
+
+
+def _raised(index: int) -> str:
+    return str(index + 1).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

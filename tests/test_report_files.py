@@ -1,0 +1,297 @@
+"""The report as files: HTML in a real browser, LaTeX through pdflatex, CSV, and the command line."""
+
+from __future__ import annotations
+
+import copy
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TINY
+from rich.console import Console
+
+import popnet
+from popnet.config import from_mapping
+from popnet.errors import ConfigError, DataError, StoreError
+from popnet.report.content import Figure, Line, Panel, Report, Section, Table
+from popnet.report.document import METHODS, build
+from popnet.report.files import check_writable, write
+from popnet.report.html import render_html, themed
+from popnet.report.latex import escape, render_latex
+from popnet.report.panels import Line as Series
+from popnet.report.panels import bars, histogram, lines
+from popnet.report.terminal import print_report
+from popnet.store import Store
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+
+
+VARIANTS = [
+    {"name": "Determinism", "replicas": True, "population": 3},
+    {"name": "Parameter Initialization", "vary": ["init"]},
+    {"name": "Data Shuffling", "vary": ["shuffle"]},
+    {"name": "All Nondeterminism Sources", "vary": "all"},
+    {"name": "Random Bit Change", "vary": ["bit"]},
+    {"name": "Data Shuffling from epoch 3", "vary": ["shuffle"], "onset": 3},
+    {"name": "Single/Flip-TTA", "vary": "all", "views": "flip"},
+    {"name": "Ensemble (N=2)", "vary": "all", "ensemble": 2},
+    {"name": "Broken", "vary": ["init"], "population": 2, "recipe": {"optimizer": {"lr": 1e30}}},
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """A small store with rows of three published tables, every epoch evaluated."""
+    content = copy.deepcopy(TINY) | {
+        "population": 6,
+        "variants": VARIANTS,
+        "published": [f"summers_dinneen_2021.table{number}" for number in (1, 3, 5)],
+    }
+    folder = tmp_path_factory.mktemp("report") / "store"
+    popnet.run(from_mapping(content), folder, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(store):
+    return build([store])
+
+
+@pytest.fixture(scope="module")
+def page(built) -> str:
+    return render_html(built[0])
+
+
+class Outline(HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, {name: value or "" for name, value in attributes}))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+
+def test_the_page_is_whole_in_itself_and_accessible(page):
+    outline = Outline(page)
+    tags = [tag for tag, _ in outline.tags]
+    assert "script" not in tags
+    addresses = [v for _, a in outline.tags for n, v in a.items() if n in ("src", "href", "xlink:href")]
+    assert all(address.startswith(("#", "data:,")) for address in addresses)
+    assert not re.search(r"url\((?!#)", page)
+    assert ("html", {"lang": "en"}) in outline.tags
+    assert outline.headings[0] == 1
+    assert outline.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(outline.headings, outline.headings[1:]))
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "every id once, those inside figures too"
+    for _, attributes in outline.tags:
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(attributes.get(name, "").split()) <= set(ids)
+    assert all("scope" in attributes for tag, attributes in outline.tags if tag == "th")
+    assert tags.count("caption") == tags.count("table")
+    images = [attributes for tag, attributes in outline.tags if tag == "svg"]
+    assert all(image.get("role") == "img" or image.get("aria-hidden") == "true" for image in images)
+    assert sum("role" in image for image in images) == tags.count("desc") == page.count("</title>") - 1
+    boxes = [attributes for _, attributes in outline.tags if "scroll" in attributes.get("class", "").split()]
+    assert all(box["tabindex"] == "0" and box["role"] == "region" for box in boxes)
+
+
+def test_equal_stores_give_equal_bytes(store, page):
+    assert render_html(build([store])[0]) == page
+
+
+def test_every_row_and_the_reasons_for_what_is_missing_are_there(page, built):
+    report, evidence = built
+    for row in evidence[0].measured.rows:
+        assert row.name in page
+    assert "Beside Summers &amp; Dinneen (2021), Table 5" in page
+    assert "Published, not measured here: " in page
+    assert "In none of the published tables: " in page
+    assert re.search(r"member [0-9a-f]{24} failed: ", page)
+    assert "Not the published experiment in full." in page
+    assert "data: synthetic" in page
+    assert "0.871 to 0.957" in page, "why the two papers' percentages differ"
+    for _, claim in report.claims:
+        assert claim.where in page
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(built, page, tmp_path, scheme):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install popnet[dev]")
+    report, _ = built
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--headless"])
+        try:
+            view = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+            said: list[str] = []
+            requests: list[str] = []
+            view.on("console", lambda message: said.append(message.text))
+            view.on("pageerror", lambda error: said.append(str(error)))
+            view.on("request", lambda request: requests.append(request.url))
+            view.goto(file.as_uri())
+            assert said == []
+            assert requests == [file.as_uri()], "nothing is fetched"
+            assert view.evaluate("document.documentElement.scrollWidth") <= 390
+            sections = report.sections
+            tables = [table.caption for section in sections for table in section.tables]
+            shown = view.eval_on_selector_all("caption", "all => all.map(one => one.innerText)")
+            assert [caption for caption in shown if caption in tables] == tables
+            figures = [figure for section in sections for figure in section.figures]
+            assert view.eval_on_selector_all("figure h3", "all => all.map(one => one.innerText)") == [
+                figure.title for figure in figures
+            ]
+            sizes = view.eval_on_selector_all(
+                "figure svg[role=img]", "all => all.map(one => [one.clientWidth, one.clientHeight])"
+            )
+            assert len(sizes) == sum(len(figure.panels) for figure in figures)
+            assert all(width > 100 and height > 60 for width, height in sizes)
+            _check_contrast(view, scheme)
+            view.emulate_media(media="print")
+            assert view.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+        finally:
+            browser.close()
+
+
+def _check_contrast(view, scheme: str) -> None:
+    """Text and figures follow the scheme: light on dark or dark on light, by at least 4.5 to 1."""
+    background, text, axis = view.evaluate(
+        """() => {
+            const figure = document.querySelector("figure svg[role=img] text");
+            return [document.body, document.querySelector("td"), figure].map((one, at) =>
+                getComputedStyle(one)[at == 0 ? "backgroundColor" : at == 1 ? "color" : "fill"]);
+        }"""
+    )
+    paper = _luminance(background)
+    assert (paper > 0.5) == (scheme == "light")
+    for colour in (text, axis):
+        lighter, darker = sorted((paper, _luminance(colour)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (scheme, colour)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+AWKWARD = 'a_b & 50% of #1 {x} \\ ~ ^ < > "q" `c` ± Δ ρ − – ¹²³ é ł 日本 $5'
+
+
+def awkward_report() -> Report:
+    table = Table(AWKWARD, AWKWARD, (AWKWARD, "(in %)"), (Line(AWKWARD, (AWKWARD, "")),), (AWKWARD,))
+    svg = histogram([1.0, 2.0, 2.5], "<&>", "x")
+    figure = Figure(AWKWARD, AWKWARD, AWKWARD, (Panel(AWKWARD, svg),), ((0, "one"), (1, "<two>")))
+    section = Section(AWKWARD, ((AWKWARD, AWKWARD),), (AWKWARD,), (AWKWARD,), (table,), (figure,))
+    return Report(AWKWARD, (section, section), AWKWARD, METHODS)
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="needs pdflatex: apt-get install texlive-latex-base texlive-latex-recommended",
+)
+@pytest.mark.parametrize("which", ["awkward", "trained"])
+def test_latex_compiles(built, tmp_path, which):
+    (tmp_path / "report.tex").write_text(render_latex(built[0] if which == "trained" else awkward_report()))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 10_000
+
+
+def test_latex_is_escaped_and_uses_booktabs(built):
+    assert escape("a_b & 5%") == r"a\_b \& 5\%"
+    text = render_latex(built[0])
+    for rule in (r"\usepackage{booktabs}", r"\toprule", r"\midrule", r"\bottomrule"):
+        assert rule in text
+    assert text == render_latex(built[0])
+
+
+def test_html_is_escaped():
+    page = render_html(awkward_report())
+    assert "<two>" not in page
+    assert "&lt;two&gt;" in page
+    outline = Outline(page)
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "sections and figures of one name"
+
+
+def test_figures_take_the_page_s_colours():
+    line = Series([1, 2, 5], [0.1, 0.2, 0.4], [0.05, 0.1, 0.3], [0.2, 0.3, 0.5], style=1)
+    for svg in (
+        lines({"a": line}, "title", "x", logarithmic_x=True),
+        lines({"a": Series([0, 1], [1.0, 2.0], errors=[0.1, 0.2])}, "title", "x", from_zero=True),
+        bars(["Conv1", "Logits"], {"a": [0.5, 0.6], "b": [0.4, 0.3]}, "CKA"),
+    ):
+        inline = themed(svg, "one", "a title", "a description")
+        assert "currentColor" in inline
+        assert "var(--series-" in inline
+        assert not re.search(r"(?<!-)#[0-9a-f]{6}", inline), "no colour is fixed"
+        assert 'id="one-title"' in inline
+
+
+def test_the_command_writes_every_format(store, tmp_path, capsys):
+    from popnet.cli import main
+
+    html, latex, csv = (tmp_path / "deep" / f"report.{kind}" for kind in ("html", "tex", "csv"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(store), "--html", str(html), "--latex", str(latex), "--csv", str(csv), "--title", "Mine"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert "The papers' claims" in out
+    assert "Beside Summers & Dinneen (2021), Table 5" in out
+    assert "<h1>Mine</h1>" in html.read_text()
+    table = pd.read_csv(csv)
+    assert set(table["experiment"]) == {"tiny"}
+    assert table.loc[table["table"].notna(), "published"].notna().any()
+
+
+def test_a_terminal_report_of_several_stores(store, trained):
+    console = Console(file=io.StringIO(), width=80)
+    report, evidence = build([store, trained.store.path], figures=False)
+    print_report(report, evidence, console)
+    text = console.file.getvalue()
+    assert text.count("2 members failed and are not counted.") == 2
+    assert not any(section.figures for section in report.sections)
+
+
+def test_what_cannot_be_reported_is_an_error_before_any_work(store, tmp_path):
+    with pytest.raises(StoreError, match="no popnet store"):
+        build([tmp_path / "none"])
+    empty = Store(tmp_path / "empty", create=True)
+    with pytest.raises(DataError, match="no finished runs"):
+        build([empty.path])
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "report.html")
+    check_writable(tmp_path / "new" / "report.html")
+    assert not (tmp_path / "new" / "report.html").exists()
+
+
+def test_a_partly_finished_store_is_reported_as_far_as_it_is(store, tmp_path):
+    folder = Path(shutil.copytree(store, tmp_path / "partial"))
+    measured = Store(folder)
+    first = next(iter(measured.done()))
+    measured.predictions_path(first).unlink()
+    report, _ = build([folder], figures=False)
+    assert any(
+        warning.startswith("Not finished, so this is what there is: ") for warning in report.sections[0].warnings
+    )
+    assert list(write(report, [], tmp_path / "report.html", None, None)) == [tmp_path / "report.html"]
