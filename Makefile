@@ -9,6 +9,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Needed by popnet itself: a compiler; by its real-data examples: Fashion-MNIST, and a text of the treebank's size.
 SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible-kjv
+# Needed by tests alone, which are skipped without: reports in a browser, and through LaTeX.
+TEST_PACKAGES := chromium texlive-latex-base texlive-latex-recommended
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
@@ -26,15 +28,15 @@ help:
 
 setup: $(VENV)/.native
 
-# What is missing of the system packages is installed where apt-get may be used, and named otherwise.
-$(VENV)/.system: Makefile
+# $(call install,PACKAGES): what is missing of them is installed where apt-get may be used, and named otherwise.
+define install
 	@mkdir -p $(VENV)
 	@missing=""; \
 	if ! command -v dpkg-query >/dev/null; then \
-	    echo "Not a Debian-like system: popnet needs a C++20 compiler and make; Fashion-MNIST and bible-kjv are optional."; \
+	    echo "Not a Debian-like system, so these are left to you where they are missing: $(1)"; \
 	    touch $@; exit 0; \
 	fi; \
-	for package in $(SYSTEM_PACKAGES); do \
+	for package in $(1); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -49,6 +51,13 @@ $(VENV)/.system: Makefile
 	    fi; \
 	fi; \
 	touch $@
+endef
+
+$(VENV)/.system: Makefile
+	$(call install,$(SYSTEM_PACKAGES))
+
+$(VENV)/.test-system: Makefile
+	$(call install,$(TEST_PACKAGES))
 
 $(VENV)/.packages: pyproject.toml constraints.txt | $(VENV)/.system
 	@python=""; \
@@ -70,7 +79,7 @@ $(VENV)/.native: $(VENV)/.packages $(SOURCES)
 quickstart: setup
 	@$(PY) -m popnet.run experiments/quickstart.yaml
 
-test: setup
+test: setup $(VENV)/.test-system
 	@$(PY) -m pytest
 
 test-slow: setup
