@@ -192,6 +192,39 @@ class Kernels(Section):
     mode: Literal["reorder", "hardware"] = "reorder"
 
 
+class Averaging(Section):
+    """Aggressive stochastic weight averaging (Madhyastha & Jain 2019; Summers & Dinneen 2021, Appendix D).
+
+    From epoch `start_epoch` on, the mean of the weights after every step is kept, and training goes on from it:
+    `every: step` puts the mean in place after each step, the original formulation, whose updates shrink quickly;
+    `every: epoch` does so at each epoch's end and then begins a new mean, a modification that converges (the paper's
+    own is not described). Batch-norm statistics are measured anew, over the training images in order and without
+    augmentation, before each evaluation of averaged weights.
+    """
+
+    start_epoch: Annotated[int, Field(ge=0)] = 1
+    every: Literal["step", "epoch"] = "epoch"
+
+
+class WeightNoise(Section):
+    """Weight augmentation (Summers & Dinneen 2021, Appendix D): a step's gradient is the mean over `samples` random
+    offsets of the weights, normal with standard deviation `sd`, drawn by the `stochastic` source.
+    """
+
+    sd: Annotated[float, Field(gt=0)]
+    samples: Annotated[int, Field(ge=1)] = 1
+
+
+class Features(Section):
+    """Representations to keep of the finished model: what the named modules give for the first test `examples`.
+
+    `layers` are names of modules (`model.named_modules()`); '' is the model itself, its logits.
+    """
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+    examples: Annotated[int, Field(ge=2)] = 512
+
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -245,7 +278,8 @@ class Recipe(Section):
     """Everything that defines a training except its seeds.
 
     With a section `language`, it trains a language model: the data set is a text, `train_examples` counts tokens,
-    and what concerns images has no place.
+    and what concerns images has no place. `clip_gradient` is the largest norm of the whole gradient. `keep: trajectory`
+    keeps the weights before the first step and after every epoch.
     """
 
     dataset: Annotated[Component, _short("dataset"), _known(data.check_name)]
@@ -263,7 +297,11 @@ class Recipe(Section):
     evaluation_batch: Annotated[int, Field(ge=1)] = 500
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
-    keep: tuple[Literal["predictions", "weights"], ...] = ("predictions",)
+    keep: tuple[Literal["predictions", "weights", "trajectory"], ...] = ("predictions",)
+    features: Features | None = None
+    clip_gradient: Annotated[float, Field(gt=0)] | None = None
+    averaging: Averaging | None = None
+    weight_noise: WeightNoise | None = None
     language: Language | None = None
 
     @pydantic.model_validator(mode="after")
@@ -306,6 +344,7 @@ class Recipe(Section):
         if self.precision not in ("fp32", "tf32"):
             raise ValueError(f"precision={self.precision}: language models train in fp32 or tf32")
         of_images = {"augment": self.augment.any, "drop_last": self.drop_last, "loss": self.loss.import_path}
+        of_images |= {key: getattr(self, key) for key in ("clip_gradient", "averaging", "weight_noise", "features")}
         for key in (key for key, given in of_images.items() if given):
             raise ValueError(f"{key} is for models of images: leave it out beside 'language'")
 
@@ -322,8 +361,12 @@ class Recipe(Section):
             raise ValueError("; ".join(_explain(item, Recipe, "recipe") for item in error.errors())) from None
 
     def canonical(self) -> dict[str, Any]:
-        """The recipe as plain data, without what has no influence on a member's bits (`keep`)."""
-        without = {"keep"} if self.language is not None else {"keep", "language"}
+        """The recipe as plain data, without what has no influence on a member's bits (`keep`, `features`).
+
+        Keys that came later than the first members are left out where they are not used, so that ids stay.
+        """
+        later = ("language", "clip_gradient", "averaging", "weight_noise")
+        without = {"keep", "features", *(key for key in later if getattr(self, key) is None)}
         return self.model_dump(mode="json", by_alias=True, exclude=without)
 
     @property
@@ -438,7 +481,7 @@ class Experiment(Section):
     population: int = 100
     constants: dict[str, Seed] = {}
     variants: tuple[Variant, ...]
-    measure: tuple[Literal["variability"], ...] = ("variability",)
+    measure: tuple[Literal["variability", "similarity", "divergence"], ...] = ("variability",)
     published: tuple[str, ...] = ()
 
     @pydantic.model_validator(mode="before")
@@ -466,12 +509,19 @@ class Experiment(Section):
                 tables.published(reference)
             except ConfigError as error:
                 raise ValueError(f"published: {error}") from None
+        self._check_measures()
         for variant in self.variants:
             try:
                 self._check(variant)
             except ValueError as error:
                 raise ValueError(f"variant {variant.name!r}: {error}") from None
         return self
+
+    def _check_measures(self) -> None:
+        if "similarity" in self.measure and self.recipe.features is None:
+            raise ValueError("measure: similarity compares representations: name some in recipe.features.layers")
+        if "divergence" in self.measure and "trajectory" not in self.recipe.keep:
+            raise ValueError("measure: divergence needs recipe.keep: [predictions, trajectory]")
 
     def _check(self, variant: Variant) -> None:
         size = self.population_of(variant)
@@ -556,6 +606,35 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: naming the file, the key and the fix.
     """
     file = find(path)
+    return from_mapping(read(file), overrides, origin=str(file))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The content of an experiment file with what it inherits, not validated yet. Raises ConfigError.
+
+    `base: other.yaml` (beside the file, or a shipped experiment's name) gives every key that the file does not:
+    mappings are merged key by key, and anything else replaces what was inherited.
+    """
+    chain: list[Path] = []
+    contents: list[dict[str, Any]] = []
+    following: Path | None = file
+    while following is not None:
+        if following.resolve() in [seen.resolve() for seen in chain]:
+            raise ConfigError(f"{file}: base: {' -> '.join(map(str, [*chain, following]))} goes in a circle")
+        chain.append(following)
+        content = _read_one(following)
+        base = content.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise ConfigError(f"{following}: base: must be the name of another experiment file, got {base!r}")
+        following = None if base is None else _base_file(following, base)
+        contents.append(content)
+    merged: dict[str, Any] = {}
+    for content in reversed(contents):
+        merged = _merge(merged, content)
+    return merged
+
+
+def _read_one(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -564,7 +643,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: an experiment is a mapping with the keys name, recipe and variants")
-    return from_mapping(content, overrides, origin=str(file))
+    return content
+
+
+def _base_file(file: Path, base: str) -> Path:
+    beside = file.parent / base
+    if beside.is_file():
+        return beside
+    try:
+        return find(base)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: base: {error}") from None
 
 
 def from_mapping(content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "experiment") -> Experiment:

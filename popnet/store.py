@@ -6,6 +6,8 @@
     labels/DIGEST.safetensors   the test labels of each data set
     members/ID.safetensors      predictions [views, examples, classes] float32; of a language model: LanguagePredictions
     weights/ID.safetensors      where the recipe keeps weights
+    features/ID.safetensors     where it names representations: [examples, ...] float32 of each layer
+    trajectories/ID.safetensors where it keeps the weights of every epoch: [epochs + 1, weights] float32
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
     tables/NAME.csv             what the last run printed
 
@@ -54,7 +56,7 @@ CREATE TABLE IF NOT EXISTS history (
     test_cross_entropy REAL, PRIMARY KEY (id, epoch));
 """
 
-_FOLDERS = ("members", "weights", "checkpoints", "labels", "tables")
+_FOLDERS = ("members", "weights", "features", "trajectories", "checkpoints", "labels", "tables")
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
 
@@ -287,6 +289,12 @@ class Store:
     def weights_path(self, member_id: str) -> Path:
         return self.path / "weights" / f"{member_id}.safetensors"
 
+    def features_path(self, member_id: str) -> Path:
+        return self.path / "features" / f"{member_id}.safetensors"
+
+    def trajectory_path(self, member_id: str) -> Path:
+        return self.path / "trajectories" / f"{member_id}.safetensors"
+
     def checkpoint_path(self, trunk_id: str, epoch: int) -> Path:
         return self.path / "checkpoints" / f"{trunk_id}-{epoch}.safetensors"
 
@@ -350,6 +358,16 @@ class Store:
         """A member's parameters and buffers by name; there where the recipe keeps weights."""
         self._row(member_id)
         return load_tensors(self.weights_path(member_id))
+
+    def features(self, member_id: str) -> dict[str, Tensor]:
+        """A member's representations, float32 [examples, ...] by layer; there where the recipe names `features`."""
+        self._row(member_id)
+        return load_tensors(self.features_path(member_id))
+
+    def trajectory(self, member_id: str) -> Tensor:
+        """A member's weights before the first step and after each epoch: float32 [epochs + 1, weights]."""
+        self._row(member_id)
+        return load_tensors(self.trajectory_path(member_id))["trajectory"]
 
     def labels(self, member_id: str | None = None) -> NDArray[np.int64]:
         """The test labels, int64 [examples]; where the store holds several data sets, those of the given member."""

@@ -24,15 +24,25 @@ from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import SharedDataset, load_component, share
 from popnet.engine.training import Training, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError
-from popnet.metrics.populations import variability_table
+from popnet.metrics.divergence import divergence_table
+from popnet.metrics.populations import similarity_table, variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
 from popnet.store import Store, digest
+from popnet.training.features import module_of
 from popnet.training.optimizers import FlatParameters
 from popnet.training.optimizers import build as build_optimizer
 from popnet.training.perturbations import target
 from popnet.training.trainer import initialised_model, make_loss
 
 EXECUTORS = ("local",)
+
+
+TABLES: Mapping[str, Callable[[Plan, Store], pd.DataFrame]] = {
+    "variability": variability_table,
+    "similarity": similarity_table,
+    "divergence": divergence_table,
+}
+"""The tables that a run can be asked for, by the names of `measure`."""
 
 
 class Interrupted(PopnetError):
@@ -55,11 +65,13 @@ class Result:
     def table(self, name: str = "variability") -> pd.DataFrame:
         """The table of one measure: a row for each variant, indexed by `variant`, in the order of the file.
 
-        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks.
+        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks. Of
+        `similarity`: the mean linear CKA of each layer over all pairs of members. `divergence` has a row for each
+        variant, member and epoch, see `popnet.metrics.divergence`.
         """
-        if name != "variability":
-            raise ConfigError(f"no table {name!r}; {config.nearest(name, ['variability'])}")
-        return variability_table(self.plan, self.store)
+        if name not in TABLES:
+            raise ConfigError(f"no table {name!r}; {config.nearest(name, TABLES)}")
+        return TABLES[name](self.plan, self.store)
 
 
 def plan(experiment: Experiment | str | Path, device: str = "auto") -> Plan:
@@ -230,6 +242,8 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
             )
         if m.perturbation is not None:
             target(model, m.perturbation.tensor)
+        for layer in recipe.features.layers if recipe.features is not None else ():
+            module_of(model, layer)
 
 
 def _built(m: Member, dataset: Dataset) -> torch.nn.Module:

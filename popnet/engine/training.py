@@ -31,12 +31,15 @@ class Executor(Protocol):
 
 
 def missing_members(plan: Plan, store: Store) -> list[Member]:
-    """The members of which the store lacks predictions, in a view that the plan needs, or weights to be kept."""
+    """The members of which the store lacks predictions, in a view that the plan needs, or what else is to be kept."""
     done = store.done()
 
     def complete(m: Member) -> bool:
+        kept = [store.weights_path(m.id)] if "weights" in m.recipe.keep else []
+        kept += [store.trajectory_path(m.id)] if "trajectory" in m.recipe.keep else []
+        kept += [store.features_path(m.id)] if m.recipe.features is not None else []
         views = m.id in done and done[m.id].issuperset(plan.views[m.id])
-        return views and ("weights" not in m.recipe.keep or store.weights_path(m.id).exists())
+        return views and all(path.exists() for path in kept)
 
     return [m for m in plan.members if not complete(m)]
 

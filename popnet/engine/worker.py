@@ -96,6 +96,10 @@ def _finish(job: Job, trainer: Trainer, shared: SharedDataset, began: float) -> 
     predictions = {"predictions": torch.from_numpy(np.ascontiguousarray(trainer.predictions()))}
     if "weights" in job.member.recipe.keep:
         save_tensors(store.weights_path(job.member.id), weights)
+    if job.member.recipe.features is not None:
+        save_tensors(store.features_path(job.member.id), trainer.features())
+    if "trajectory" in job.member.recipe.keep:
+        save_tensors(store.trajectory_path(job.member.id), {"trajectory": trainer.trajectory()})
     save_tensors(store.predictions_path(job.member.id), predictions)
     last = dict(zip(HISTORY, trainer.history[-1])) if trainer.history else {}
     return Finished(

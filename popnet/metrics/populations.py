@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from popnet.metrics.similarity import linear_cka_matrix
 from popnet.metrics.variability import Variability, variability
 from popnet.protocol import Member, Plan, Population, view_weights, views_of
 from popnet.random import Source, permutation
@@ -92,6 +93,26 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
         row["marks"] = "; ".join(_marks(population, len(members)))
         rows[population.name] = row
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
+
+
+def similarity_table(plan: Plan, store: Store) -> pd.DataFrame:
+    """Figure 1 of Summers & Dinneen (2021): for each variant and layer, the mean linear CKA over all pairs of members.
+
+    Indexed by `variant`; a column per layer, and `members`. NaN below two members.
+    """
+    done = frozenset(store.done())
+    rows: dict[str, dict[str, float]] = {}
+    for population in plan.populations:
+        members = finished_members(population, done)
+        spec = population.members[0].recipe.features
+        row: dict[str, float] = {"members": len(members)}
+        for layer in () if spec is None else spec.layers:
+            row[layer or "logits"] = float("nan")
+            if len(members) >= 2:
+                matrix = linear_cka_matrix([store.features(m.id)[layer] for m in members])
+                row[layer or "logits"] = float(matrix[np.triu_indices(len(members), 1)].mean())
+        rows[population.name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
 def _marks(population: Population, finished: int) -> Iterator[str]:

@@ -22,12 +22,14 @@ from popnet import metrics, models, native
 from popnet.config import Recipe, imported
 from popnet.data.resident import ResidentImages, batch_order
 from popnet.errors import TrainingError
-from popnet.protocol import Member, View, steps_per_epoch
+from popnet.protocol import ORIGINAL, Member, View, steps_per_epoch
 from popnet.random import Source, words
 from popnet.training.dropout import make_stateless
+from popnet.training.features import captured
 from popnet.training.optimizers import FlatParameters, build
 from popnet.training.perturbations import perturb
 from popnet.training.schedules import learning_rates
+from popnet.training.stabilisers import WeightAverage, clip, normal_offsets
 
 HISTORY = ("epoch", "learning_rate", "train_loss", "test_accuracy", "test_cross_entropy")
 """Columns of a member's history, one row for each epoch; test metrics are NaN in epochs that were not evaluated."""
@@ -86,6 +88,8 @@ class Trainer:
         self.history: list[tuple[float, ...]] = []
         self._snapshots: NDArray[np.float64] | None = None
         self._final: NDArray[np.float32] | None = None
+        self._averaging = None if recipe.averaging is None else WeightAverage(recipe.averaging, self._flat)
+        self._trajectory: list[Tensor] = []
 
     def run(self, until: int | None = None, progress: Progress | None = None) -> None:
         """Train up to the end of epoch `until` (default: all epochs).
@@ -111,6 +115,22 @@ class Trainer:
         """Every parameter and buffer, contiguous."""
         return {name: value.detach().clone().contiguous() for name, value in self.model.state_dict().items()}
 
+    def trajectory(self) -> Tensor:
+        """The trainable weights before the first step (after a bit change) and after each epoch.
+
+        float32 [epochs + 1, weights], each row in the order of `model.named_parameters()`, every parameter flattened;
+        empty unless the recipe keeps it.
+        """
+        return torch.stack(self._trajectory) if self._trajectory else torch.zeros(0, 0)
+
+    def features(self) -> dict[str, Tensor]:
+        """What the recipe's `features.layers` give for the first test images: float32 [examples, ...] by layer."""
+        spec = self.recipe.features
+        if spec is None:
+            return {}
+        test = self._test.first(min(spec.examples, len(self._test)))
+        return captured(self.model, spec.layers, lambda: self._predict(self.views[:1], test))
+
     def checkpoint(self) -> dict[str, Tensor]:
         """All that the rest of the training follows from, as tensors; `restore` takes it back."""
         state = {f"model.{name}": value for name, value in self.weights().items()}
@@ -119,6 +139,10 @@ class Trainer:
         state["epoch"] = torch.tensor([self.epoch])
         if self._snapshots is not None:
             state["snapshots"] = torch.from_numpy(self._snapshots.copy())
+        if self._averaging is not None:
+            state |= {f"averaging.{name}": value.clone() for name, value in self._averaging.state().items()}
+        if self._trajectory:
+            state["trajectory"] = self.trajectory()
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -130,6 +154,10 @@ class Trainer:
         self.history = [tuple(row) for row in state["history"].tolist()]
         self.epoch = int(state["epoch"])
         self._snapshots = state["snapshots"].numpy().copy() if "snapshots" in state else None
+        if self._averaging is not None:
+            prefix = "averaging."
+            self._averaging.load({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
+        self._trajectory = list(state["trajectory"].clone()) if "trajectory" in state else []
 
     def _train_epoch(self, epoch: int) -> float:
         self.model.train()
@@ -163,16 +191,43 @@ class Trainer:
             precision = self.member.first_step_precision
         out = self._buffer(len(indices), precision)
         images = self._train.training_batch(indices, out, self.recipe.augment, seeds["augment"], epoch)
+        if global_step == 0 and "trajectory" in self.recipe.keep:
+            self._trajectory.append(self._weights_row())
         self._dropout.enter(seeds["stochastic"], global_step, indices)
         _seed_torch(seeds["stochastic"], epoch, step)
-        with _autocast(precision):
-            loss = self._loss(self.model(images), self._train.labels[indices])
-        loss.backward()
+        labels = self._train.labels[indices]
+        if self.recipe.weight_noise is None:
+            loss = self._backward(images, labels, precision)
+        else:
+            offsets = normal_offsets(self.recipe.weight_noise, self._flat, seeds["stochastic"], epoch, step)
+            with contextlib.closing(offsets):
+                loss = (
+                    sum(self._backward(images, labels, precision) for _ in offsets) / self.recipe.weight_noise.samples
+                )
+            self._flat.gradients.div_(self.recipe.weight_noise.samples)
+        if self.recipe.clip_gradient is not None:
+            clip(self._flat, self.recipe.clip_gradient)
         self._optimizer.step(float(self._rates[global_step]))
+        if self._averaging is not None:
+            self._averaging.after_step(epoch)
+        return loss
+
+    def _backward(self, images: Tensor, labels: Tensor, precision: str) -> float:
+        """Add the loss's gradient to the gradients, and return the loss."""
+        with _autocast(precision):
+            loss = self._loss(self.model(images), labels)
+        loss.backward()
         return float(loss.detach())
+
+    def _weights_row(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.model.parameters() if p.requires_grad])
 
     def _finish_epoch(self, loss: float) -> None:
         recipe = self.recipe
+        if self._averaging is not None and self._averaging.after_epoch(self.epoch):
+            self._measure_batch_norm()
+        if "trajectory" in recipe.keep:
+            self._trajectory.append(self._weights_row())
         logits: NDArray[np.float32] | None = None
         if recipe.schedule.cycles > 1 and self.epoch % (recipe.epochs // recipe.schedule.cycles) == 0:
             predicted = self._predict(self.views)
@@ -191,16 +246,35 @@ class Trainer:
         rate = float(self._rates[self.epoch * self._steps - 1])
         self.history.append((float(self.epoch), rate, loss, accuracy, cross_entropy))
 
-    def _predict(self, views: Sequence[View]) -> NDArray[np.float32]:
+    def _measure_batch_norm(self) -> None:
+        """Batch-norm statistics of the present weights: the mean over the training set's batches, in order."""
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            return
+        before = [m.momentum for m in norms]
+        self.model.train()
+        for m in norms:
+            m.reset_running_stats()
+        with torch.no_grad(), _autocast(self.recipe.precision):
+            for count, indices in enumerate(torch.arange(len(self._train)).split(self.recipe.batch_size), start=1):
+                for m in norms:
+                    m.momentum = 1.0 / count
+                buffer = self._buffer(len(indices), self.recipe.precision)
+                self.model(self._train.view_batch(indices, buffer, ORIGINAL))
+        for m, momentum in zip(norms, before):
+            m.momentum = momentum
+
+    def _predict(self, views: Sequence[View], test: ResidentImages | None = None) -> NDArray[np.float32]:
+        test = self._test if test is None else test
         self.model.eval()
         size, precision = self.recipe.evaluation_batch, self.recipe.precision
-        everything = torch.arange(len(self._test))
+        everything = torch.arange(len(test))
         rows = []
         with torch.inference_mode(), _autocast(precision):
             for view in views:
                 batches = []
                 for indices in everything.split(size):
-                    images = self._test.view_batch(indices, self._buffer(len(indices), precision), view)
+                    images = test.view_batch(indices, self._buffer(len(indices), precision), view)
                     batches.append(self.model(images).float())
                 rows.append(torch.cat(batches))
         logits = torch.stack(rows)
