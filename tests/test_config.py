@@ -473,3 +473,42 @@ def test_every_section_is_frozen_and_closed():
 def test_the_public_names_are_the_modules():
     assert popnet.load is load
     assert popnet.ConfigError is ConfigError
+
+
+# ---- inheritance -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_inherits_what_it_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text(
+        "name: parent\nrecipe: {dataset: digits, model: linear, epochs: 9, batch_size: 32,"
+        " optimizer: {name: sgd, lr: 0.4}}\n"
+        "population: 5\nvariants: [{name: a, vary: [init]}, {name: b, vary: [shuffle]}]\n"
+    )
+    (tmp_path / "child.yaml").write_text(
+        "base: parent.yaml\nname: child\nrecipe: {model: hidden_fc, optimizer: {momentum: 0.5}}\n"
+    )
+    (tmp_path / "grandchild.yaml").write_text(
+        "base: child.yaml\nname: grandchild\nvariants: [{name: c, vary: [bit]}]\n"
+    )
+    child, grandchild = load(tmp_path / "child.yaml"), load(tmp_path / "grandchild.yaml", ["recipe.epochs=2"])
+    assert (child.recipe.model.name, child.recipe.epochs, child.population) == ("hidden_fc", 9, 5)
+    assert (child.recipe.optimizer.lr, child.recipe.optimizer.momentum) == (0.4, 0.5)
+    assert [v.name for v in child.variants] == ["a", "b"]
+    assert [v.name for v in grandchild.variants] == ["c"]
+    assert (grandchild.recipe.model.name, grandchild.recipe.epochs) == ("hidden_fc", 2)
+
+
+def test_a_shipped_experiment_can_be_inherited(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: quickstart\nname: mine\npopulation: 4\n")
+    assert load(tmp_path / "mine.yaml").recipe == load("quickstart").recipe
+
+
+def test_wrong_bases_are_named(tmp_path: Path) -> None:
+    for name, content, message in [
+        ("circle.yaml", "base: circle.yaml\nname: x\n", "goes in a circle"),
+        ("none.yaml", "base: quickstrat\nname: x\n", r"none\.yaml: base: quickstrat: no such file.*did you mean"),
+        ("number.yaml", "base: 3\nname: x\n", r"number\.yaml: base: must be the name"),
+    ]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            load(tmp_path / name)
