@@ -33,7 +33,7 @@ class Precision:
             matrices = pairwise(logits, labels)
             self._matrices = {name: getattr(matrices, name) for name in PAIR_METRICS}
         if "disagreement" in metrics:
-            self._matrices["disagreement"] = _disagreements(np.asarray(logits).argmax(axis=2))
+            self._matrices["disagreement"] = disagreement_matrix(np.asarray(logits).argmax(axis=2))
 
     def interval(self, metric: str, runs: int, confidence: float = 0.95) -> Estimate:
         """The metric over the first `runs` runs, at least 4, with its interval."""
@@ -82,7 +82,7 @@ def mean_over_pairs_interval(matrix: NDArray[np.float64], confidence: float = 0.
     return Estimate(mean, error, mean - reach, mean + reach, confidence)
 
 
-def _disagreements(predictions: NDArray[Any]) -> NDArray[np.float64]:
+def disagreement_matrix(predictions: NDArray[Any]) -> NDArray[np.float64]:
     """The share of examples on which each pair differs, percent: float64 [members, members]."""
     agreeing = np.zeros((len(predictions), len(predictions)))
     for label in np.unique(predictions):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from popnet import config
+from popnet.config import Recipe, Variant
 from popnet.errors import ConfigError, DataError, PopnetError, nearest
 from popnet.metrics.comparison import Sample, example_losses
 from popnet.metrics.populations import finished_members, member_logits, population_logits
@@ -42,6 +43,7 @@ class Runs:
         errors: or None.
         labels: int64 [examples], or None.
         classes: how many, or None.
+        variant, recipe: of a store's row, else None.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Runs:
     errors: PackedErrors | None = None
     labels: NDArray[np.int64] | None = None
     classes: int | None = None
+    variant: Variant | None = None
+    recipe: Recipe | None = None
 
     def matched_to(self, other: Runs) -> Runs | None:
         """These runs in the order of the other's seeds, where both have the same, each once; else None."""
@@ -268,7 +272,8 @@ def _read_store(path: Path, variant: str | None, source: str) -> Runs:
         seeds = None
     else:
         blocks = (member_logits(store, m, population) for m in members)
-    return from_predictions(f"{path}:{population.name}", blocks, truth, seeds)
+    runs = from_predictions(f"{path}:{population.name}", blocks, truth, seeds)
+    return replace(runs, variant=population.variant, recipe=members[0].recipe)
 
 
 def _population(store: Store, variant: str | None, experiment: str | None, source: str) -> Population:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from popnet.errors import DataError
+from popnet.errors import ConfigError, DataError
 from popnet.metrics import theory
-from popnet.metrics.runs import Runs
+from popnet.metrics.runs import Runs, check_comparable
 from popnet.metrics.theory import Summary
-from popnet.report import figures
+from popnet.report.theory_figures import drawn, several_test_sets
 
 _ROWS = (
     ("runs", "{members}"),
@@ -54,59 +52,35 @@ def write(populations: Sequence[Runs], folder: Path, name: str, title: str, text
     """Write `NAME.md` and its figures, `NAME-*.svg`, into a folder, and return the file.
 
     Args:
-        populations: of one test set, with predicted classes; named in the tables by what follows the last colon.
+        populations: of one test set, or the same runs on several, with predicted classes; named in the tables by what
+            follows the last colon.
         text: what to say between the title and the table.
 
     Raises:
         DataError: a population without predicted classes.
+        ConfigError: other runs on other examples, or two populations of one name.
     """
-    summaries, drawn = {}, _Drawn()
-    for runs in populations:
-        if runs.predictions is None or runs.labels is None or runs.errors is None:
-            raise DataError(f"{runs.name}: the theory needs predicted classes and labels")
-        label = runs.name.rpartition(":")[2]
-        summaries[label] = theory.summarise(runs.predictions, runs.labels, runs.classes)
-        drawn.add(label, runs)
+    by_label = {runs.name.rpartition(":")[2]: runs for runs in populations}
+    _check(populations, by_label)
+    summaries = {
+        label: theory.summarise(runs.predictions, runs.labels, runs.classes) for label, runs in by_label.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"# {title}", "", text, "", table(summaries), "", NOTE, ""]
-    for kind, (caption, svg) in drawn.figures().items():
-        file = folder / f"{name}-{kind}.svg"
-        file.write_text(svg, encoding="utf-8")
-        lines += [f"## {caption}", "", f"![{caption}]({file.name})", ""]
+    for figure in drawn(by_label, summaries):
+        file = folder / f"{name}-{figure.kind}.svg"
+        file.write_text(figure.svg, encoding="utf-8")
+        lines += [f"## {figure.caption}", "", f"![{figure.caption}]({file.name})", ""]
     report = folder / f"{name}.md"
     report.write_text("\n".join(lines), encoding="utf-8")
     return report
 
 
-class _Drawn:
-    """Gathers what the figures show, population by population."""
-
-    def __init__(self) -> None:
-        self._accuracies: dict[str, np.ndarray] = {}
-        self._halves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._foreseen: dict[str, np.ndarray] = {}
-        self._curves: dict[str, theory.Calibration] = {}
-        self._tasks: theory.BinaryTasks | None = None
-
-    def add(self, label: str, runs: Runs) -> None:
-        assert runs.errors is not None
-        even, odd = runs.errors.halves()
-        examples = runs.errors.examples
-        self._accuracies[label] = runs.samples["accuracy"].values
-        self._halves[label] = 100 * (1 - even / ((examples + 1) // 2)), 100 * (1 - odd / (examples // 2))
-        self._foreseen[label] = theory.independent_errors_distribution(runs.errors)
-        self._curves[label] = theory.class_calibration(runs.predictions, runs.labels, runs.classes)
-        self._tasks = theory.binary_tasks(runs.predictions, runs.labels, runs.classes)  # the last population's
-
-    def figures(self) -> dict[str, tuple[str, str]]:
-        assert self._tasks is not None
-        return {
-            "accuracy": ("Accuracy over runs", figures.accuracy_distributions(self._accuracies)),
-            "halves": ("Two halves of the test set", figures.split_halves(self._halves)),
-            "independence": (
-                "Accuracy against independent errors",
-                figures.independent_errors(self._accuracies, self._foreseen),
-            ),
-            "calibration": ("Calibration of the votes", figures.calibration(self._curves)),
-            "tasks": (f"Binary tasks, {list(self._accuracies)[-1]}", figures.binary_tasks(self._tasks)),
-        }
+def _check(populations: Sequence[Runs], by_label: Mapping[str, Runs]) -> None:
+    for runs in populations:
+        if runs.predictions is None or runs.labels is None or runs.errors is None:
+            raise DataError(f"{runs.name}: the theory needs predicted classes and labels")
+    if len(by_label) < len(populations):
+        raise ConfigError(f"two sources are called {', '.join(sorted(by_label))}: rename a file, or name other rows")
+    if len(several_test_sets(by_label)) < len(by_label):
+        check_comparable(populations)

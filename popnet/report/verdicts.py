@@ -55,6 +55,11 @@ def ratio(above: Value, below: Value) -> Value:
     return Value(value, math.hypot(above.error / below.value, value * below.error / below.value))
 
 
+def difference(first: Value, second: Value) -> Value:
+    """One value minus another, their errors taken as independent."""
+    return Value(first.value - second.value, math.hypot(first.error, second.error))
+
+
 def mean_of_related(values: Sequence[Value]) -> Value:
     """The mean of values that were taken from the same runs: their errors are added as if they moved together."""
     return Value(math.fsum(v.value for v in values) / len(values), math.fsum(v.error for v in values) / len(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from popnet.config import Perturbation
@@ -10,7 +10,7 @@ from popnet.report.claims.claim import Claim, Evidence, Finding, Side, told
 from popnet.report.claims.sources import ALIKE
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import Value, quantity
-from popnet.report.verdicts import at_least, ratio
+from popnet.report.verdicts import at_least, difference, ratio
 
 _WHERE = "Summers & Dinneen (2021), Section 3.4"
 
@@ -66,22 +66,23 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _nearly_as_much(rows: Side) -> Finding:
-    return _compared(rows, ALIKE)
+    share, evidence = _compared(rows, ratio)
+    return Finding(at_least([share], ALIKE), evidence)
 
 
 def _less_in_the_end(rows: Side) -> Finding:
-    return _compared(rows, 1.0)
+    gap, evidence = _compared(rows, difference)
+    return Finding(at_least([gap], 0.0), evidence)
 
 
-def _compared(rows: Side, least: float) -> Finding:
-    """Whether the accuracy SD of the first row is at least `least` times that of the second."""
+def _compared(rows: Side, how: Callable[[Value, Value], Value]) -> tuple[Value, tuple[tuple[str, str], ...]]:
+    """The accuracy SD of the first row against that of the second, and the numbers behind it."""
     metric = quantity("accuracy_sd")
     (first_name, first), (second_name, second) = rows.items()
-    share: Value = ratio(first[metric.name], second[metric.name])
     sentence = (
         f"{told(metric, first[metric.name], first_name)} against {told(metric, second[metric.name], second_name)}"
     )
-    return Finding(at_least([share], least), ((metric.header, sentence),))
+    return how(first[metric.name], second[metric.name]), ((metric.header, sentence),)
 
 
 def _epoch(row: Row) -> int:

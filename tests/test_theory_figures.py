@@ -1,0 +1,92 @@
+"""Which of Jordan's figures `popnet theory` draws, by what the rows of a store are."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import popnet
+from popnet.config import from_mapping
+from popnet.errors import ConfigError
+from popnet.metrics import runs
+from popnet.report import theory, theory_figures
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """Rows by duration and by rate, and one whose runs are poked before one of two steps."""
+    poke = {"kind": "scale", "factor": 1.5, "weight": "first"}
+    content = copy.deepcopy(TINY) | {
+        "population": 8,
+        "variants": [
+            {"name": "base", "vary": ["init", "shuffle"]},
+            {"name": "short", "vary": ["init", "shuffle"], "recipe": {"epochs": 2}},
+            {"name": "fast", "vary": ["init", "shuffle"], "recipe": {"optimizer": {"lr": 0.3}}},
+            {"name": "order", "vary": ["shuffle"], "recipe": {"epochs": 8}},
+            {"name": "poked", "vary": ["init", "shuffle", "bit"], "perturbation": {**poke, "step": 0}},
+            {"name": "poked late", "vary": ["init", "shuffle", "bit"], "perturbation": {**poke, "step": 9}},
+        ],
+    }
+    folder = tmp_path_factory.mktemp("theory") / "store"
+    popnet.run(from_mapping(content), folder, workers=2)
+    return folder
+
+
+def read(store: Path, *names: str) -> dict[str, runs.Runs]:
+    return {name: runs.read(f"{store}:{name}", least=8) for name in names}
+
+
+def kinds(populations: dict[str, runs.Runs]) -> dict[str, theory_figures.Drawn]:
+    summaries = {
+        name: theory.theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()
+    }
+    return {figure.kind: figure for figure in theory_figures.drawn(populations, summaries)}
+
+
+def test_settings_are_drawn_where_recipes_differ_in_them_alone(store):
+    found = kinds(read(store, "base", "short", "fast", "order"))
+    assert "genuine" in found["durations"].svg
+    assert ">2<" in found["durations"].svg.replace(" ", "")
+    assert ">8<" not in found["durations"].svg.replace(" ", ""), "other sources vary there"
+    assert "learning-rates" in found
+    assert not {kind for kind in found if kind.startswith("pokes")}
+    assert "learning-rates" not in kinds(read(store, "base", "short"))
+
+
+def test_pokes_are_set_against_their_own_twins(store, monkeypatch):
+    seen = {}
+
+    def record(histograms, steps=(), means=()):
+        seen.update(histograms=histograms, steps=steps, means=means)
+        return "<svg/>"
+
+    monkeypatch.setattr(theory_figures.figures, "disagreements", record)
+    populations = read(store, "base", "poked", "poked late")
+    assert "pokes-base" in kinds(populations)
+    expected = 100 * (populations["poked"].predictions != populations["base"].predictions).mean(axis=1)
+    assert np.allclose(seen["histograms"]["poked"], expected)
+    assert len(seen["histograms"]["base, other seeds"]) == 28
+    assert seen["steps"] == [0, 9]
+    assert seen["means"][0] == pytest.approx(expected.mean())
+
+
+def test_the_same_runs_on_several_test_sets_are_correlated(tmp_path):
+    rng = np.random.default_rng(3)
+    sources = []
+    for name, seeds in (("one", range(12)), ("two", range(12)), ("three", range(5, 17))):
+        labels = rng.integers(0, 3, 60)
+        predictions = np.where(rng.random((12, 60)) < 0.8, labels, (labels + 1) % 3)
+        np.savez(tmp_path / name, predictions=predictions, labels=labels, seeds=np.array(seeds))
+        sources.append(runs.read(str(tmp_path / f"{name}.npz"), least=8))
+    file = theory.write(sources[:2], tmp_path / "out", "theory", "Test sets")
+    assert (tmp_path / "out" / "theory-test-sets.svg").exists()
+    assert "theory-test-sets.svg" in file.read_text()
+    with pytest.raises(ConfigError, match="different labels"):
+        theory.write(sources, tmp_path / "other", "theory", "Other runs on other examples")
+    with pytest.raises(ConfigError, match="two sources are called"):
+        theory.write([sources[0], sources[0]], tmp_path / "other", "theory", "Twice")
+    assert not (tmp_path / "other").exists()
