@@ -225,6 +225,9 @@ class Features(Section):
     examples: Annotated[int, Field(ge=2)] = 512
 
 
+LANGUAGE_EPOCHS = 4096
+"""Epochs of a language model stay below: with the step in the epoch, they fill one word of a mask's counter."""
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -251,12 +254,13 @@ class Language(Section):
     * Segments: the base is `sequence_length`, or with probability `short_sequences` half of it; the segment's length is
       max(`shortest_sequence`, int(normal(base, `sequence_sd`))), and its learning rate is scaled by
       length / `sequence_length`. Evaluation uses segments of `sequence_length`.
+    * The state is carried from segment to segment, and is zero where an epoch or an evaluation begins.
     * The loss adds `activation_penalty` times the mean square of the last layer's output after dropout, and
       `temporal_penalty` times the mean square of the same output's changes over time before dropout.
     * `clip_gradient`: the largest norm of the whole gradient; none where null.
     * `averaging_patience`: the weights are averaged, step by step, once the validation loss is above the least of all
       epochs but this many last ones; never where null, and never under a snapshot schedule, which anneals by itself.
-    * `validation_batch`, `test_batch`: into how many parallel texts each part is cut.
+    * `validation_batch`: into how many parallel texts the validation part is cut; the test part stays one text.
     * `logit_positions`: at how many test tokens, drawn once for all members, the full logits are kept.
     """
 
@@ -270,7 +274,6 @@ class Language(Section):
     clip_gradient: Annotated[float, Field(gt=0)] | None = 0.2
     averaging_patience: Annotated[int, Field(ge=1)] | None = 5
     validation_batch: Annotated[int, Field(ge=1)] = 10
-    test_batch: Annotated[int, Field(ge=1)] = 1
     logit_positions: Annotated[int, Field(ge=0)] = 0
 
 
@@ -343,8 +346,11 @@ class Recipe(Section):
             raise ValueError("optimizer: language models train by 'sgd', whose iterates are averaged")
         if self.precision not in ("fp32", "tf32"):
             raise ValueError(f"precision={self.precision}: language models train in fp32 or tf32")
+        if self.epochs >= LANGUAGE_EPOCHS:
+            raise ValueError(f"epochs={self.epochs}: language models train for at most {LANGUAGE_EPOCHS - 1:,}")
         of_images = {"augment": self.augment.any, "drop_last": self.drop_last, "loss": self.loss.import_path}
         of_images |= {key: getattr(self, key) for key in ("clip_gradient", "averaging", "weight_noise", "features")}
+        of_images |= {"keep: trajectory": "trajectory" in self.keep}
         for key in (key for key, given in of_images.items() if given):
             raise ValueError(f"{key} is for models of images: leave it out beside 'language'")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,20 @@ class ResidentImages:
         return native.view(
             self.images, indices, out, mean=self.mean, std=self.std, dy=view.dy, dx=view.dx, flip=view.flip
         )
+
+
+@dataclass(frozen=True)
+class ResidentText:
+    """A text held in memory: tokens, int64 [n] each, in 0 .. vocabulary - 1."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    vocabulary: int
+
+    def first(self, tokens: int) -> ResidentText:
+        """With the first `tokens` of its training part, without a copy."""
+        return replace(self, train=self.train[:tokens])
 
 
 def batch_order(kernels_seed: int, epoch: int, step: int, indices: Tensor) -> Tensor:

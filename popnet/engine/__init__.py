@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import pandas as pd
 import torch
 
 from popnet import config, protocol
 from popnet.config import Experiment, Recipe
-from popnet.data import Dataset
+from popnet.data import Dataset, Text
 from popnet.engine.devices import available_cores, platform
+from popnet.engine.language import check_language_model, language_prediction_bytes
 from popnet.engine.local import LocalExecutor
 from popnet.engine.progress import Reporter, Silent
-from popnet.engine.sharing import SharedDataset, load_component, share
+from popnet.engine.sharing import SharedDataset, SharedText, load_component, share, target_labels
 from popnet.engine.training import Training, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError
 from popnet.metrics.divergence import divergence_table
@@ -162,20 +162,20 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _shared(datasets: Mapping[str, Dataset], store: Store) -> Iterator[dict[str, SharedDataset]]:
+def _shared(datasets: Mapping[str, Dataset | Text], store: Store) -> Iterator[dict[str, SharedDataset | SharedText]]:
     """The data sets in shared memory, for as long as the block runs; their test labels go into the store."""
-    shared: dict[str, SharedDataset] = {}
+    shared: dict[str, SharedDataset | SharedText] = {}
     try:
         for key, dataset in datasets.items():
-            labels = torch.from_numpy(np.ascontiguousarray(dataset.test_labels))
-            labels_digest = digest({"labels": labels})[:24]
-            store.save_labels(labels_digest, dataset.test_labels)
+            labels = target_labels(dataset)
+            labels_digest = digest({"labels": torch.from_numpy(labels)})[:24]
+            store.save_labels(labels_digest, labels)
             shared[key] = share(dataset, labels_digest)
         yield shared
     finally:
         for entry in shared.values():
             with suppress(OSError):
-                os.close(entry.descriptor)
+                os.close(entry.memory.descriptor)
 
 
 def _check_arguments(wanted: Plan, workers: int, executor: str) -> None:
@@ -198,17 +198,19 @@ def _dataset_key(recipe: Recipe) -> str:
     return recipe.dataset.model_dump_json()
 
 
-def _load(recipes: Mapping[str, Recipe]) -> dict[str, Dataset]:
+def _load(recipes: Mapping[str, Recipe]) -> dict[str, Dataset | Text]:
     """Each data set once. Raises ConfigError or DataError."""
-    components = {_dataset_key(recipe): recipe.dataset for recipe in recipes.values()}
-    return {key: load_component(component) for key, component in components.items()}
+    each = {_dataset_key(recipe): recipe for recipe in recipes.values()}
+    return {key: load_component(r.dataset, language=r.language is not None) for key, r in each.items()}
 
 
-def _examples(recipe: Recipe, dataset: Dataset) -> int:
-    return len(dataset.train_labels) if recipe.train_examples is None else recipe.train_examples
+def _examples(recipe: Recipe, dataset: Dataset | Text) -> int:
+    if recipe.train_examples is not None:
+        return recipe.train_examples
+    return len(dataset.train_tokens if isinstance(dataset, Text) else dataset.train_labels)
 
 
-def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
+def _check_models(wanted: Plan, datasets: Mapping[str, Dataset | Text]) -> None:
     """Build each recipe's model once and show it two images: what cannot train is said before anything trains."""
     checked = set()
     for m in wanted.members:
@@ -218,6 +220,9 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset]) -> None:
         if key in checked:
             continue
         checked.add(key)
+        if isinstance(dataset, Text):
+            check_language_model(m, dataset)
+            continue
         if recipe.train_examples is not None:
             dataset.subset(recipe.train_examples)
         if recipe.drop_last and _examples(recipe, dataset) < recipe.batch_size:
@@ -271,10 +276,13 @@ def _check_pixels(recipe: Recipe, dataset: Dataset) -> None:
         raise ConfigError(f"recipe.augment.fill has {len(augment.fill)} values; the images have {channels} channels")
 
 
-def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, Dataset], store: Store) -> None:
+def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, Dataset | Text], store: Store) -> None:
     needed = 0
     for m in missing:
         dataset = datasets[_dataset_key(m.recipe)]
+        if isinstance(dataset, Text):
+            needed += language_prediction_bytes(m.recipe, dataset)
+            continue
         needed += len(wanted.views[m.id]) * len(dataset.test_labels) * dataset.classes * 4 + 65536
     free = store.free_bytes()
     if needed > free:

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from popnet.engine.jobs import Died, Done, Event, Failed, Job
-from popnet.engine.sharing import SharedDataset
+from popnet.engine.sharing import SharedDataset, SharedText
 
 _MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
@@ -51,7 +51,7 @@ class LocalExecutor:
         threads: of each worker, for the environment that its libraries read.
     """
 
-    def __init__(self, workers: int, datasets: Mapping[str, SharedDataset], threads: int = 1) -> None:
+    def __init__(self, workers: int, datasets: Mapping[str, SharedDataset | SharedText], threads: int = 1) -> None:
         self._size, self._datasets, self._threads = workers, dict(datasets), threads
         self._workers: list[_Worker] = []
 
@@ -104,7 +104,7 @@ class LocalExecutor:
 
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
-        descriptors = [theirs.fileno(), *(shared.descriptor for shared in self._datasets.values())]
+        descriptors = [theirs.fileno(), *(shared.memory.descriptor for shared in self._datasets.values())]
         process = subprocess.Popen(
             [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
             pass_fds=descriptors,

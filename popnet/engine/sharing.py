@@ -9,46 +9,90 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from popnet.config import Component, imported
 from popnet.data import Dataset, Text, from_arrays, load
-from popnet.data.resident import ResidentImages
+from popnet.data.resident import ResidentImages, ResidentText
 from popnet.errors import ConfigError, DataError, PopnetError
 
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class SharedDataset:
-    """Where a data set lies in shared memory: a file descriptor, and for each array its type, shape and offset."""
+class SharedArrays:
+    """Arrays in one piece of shared memory: a file descriptor, and for each array its type, shape and offset."""
 
     descriptor: int
     size: int
     arrays: tuple[tuple[str, str, tuple[int, ...], int], ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Map the arrays; the pages are shared until somebody writes, which nobody does."""
+        memory = mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_COPY)
+        return {
+            name: torch.from_numpy(np.ndarray(shape, dtype, memory, offset))
+            for name, dtype, shape, offset in self.arrays
+        }
+
+
+@dataclass(frozen=True)
+class SharedDataset:
+    """A data set of images in shared memory."""
+
+    memory: SharedArrays
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels_digest: str
 
     def attach(self) -> tuple[ResidentImages, ResidentImages]:
-        """Map the training and test images; the pages are shared until somebody writes, which nobody does."""
-        memory = mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_COPY)
-        tensors = {
-            name: torch.from_numpy(np.ndarray(shape, dtype, memory, offset))
-            for name, dtype, shape, offset in self.arrays
-        }
+        """The training and test images."""
+        tensors = self.memory.tensors()
         return (
             ResidentImages(tensors["train_images"], tensors["train_labels"], self.mean, self.std),
             ResidentImages(tensors["test_images"], tensors["test_labels"], self.mean, self.std),
         )
 
 
-def share(dataset: Dataset, labels_digest: str) -> SharedDataset:
+@dataclass(frozen=True)
+class SharedText:
+    """A text in shared memory."""
+
+    memory: SharedArrays
+    vocabulary: int
+    labels_digest: str
+
+    def attach(self) -> ResidentText:
+        """Its three parts."""
+        tensors = self.memory.tensors()
+        return ResidentText(tensors["train"], tensors["validation"], tensors["test"], self.vocabulary)
+
+
+def share(dataset: Dataset | Text, labels_digest: str) -> SharedDataset | SharedText:
     """Copy a data set into anonymous shared memory; close the descriptor to give the memory back."""
-    arrays: Mapping[str, np.ndarray] = {
-        name: np.ascontiguousarray(getattr(dataset, name))
-        for name in ("train_images", "train_labels", "test_images", "test_labels")
-    }
+    if isinstance(dataset, Text):
+        parts = {"train": dataset.train_tokens, "validation": dataset.validation_tokens, "test": dataset.test_tokens}
+        memory = _share({name: tokens.astype(np.int64) for name, tokens in parts.items()})
+        return SharedText(memory, len(dataset.vocabulary), labels_digest)
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    return SharedDataset(
+        _share({name: np.ascontiguousarray(getattr(dataset, name)) for name in names}),
+        dataset.classes,
+        tuple(float(value) for value in dataset.mean),
+        tuple(float(value) for value in dataset.std),
+        labels_digest,
+    )
+
+
+def target_labels(dataset: Dataset | Text) -> NDArray[np.int64]:
+    """What is to be predicted, int64 [n]: the test images' labels, or the test part's tokens but the first."""
+    labels = dataset.test_tokens[1:] if isinstance(dataset, Text) else dataset.test_labels
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _share(arrays: Mapping[str, np.ndarray]) -> SharedArrays:
     layout, size = [], 0
     for name, array in arrays.items():
         layout.append((name, array.dtype.str, array.shape, size))
@@ -58,39 +102,37 @@ def share(dataset: Dataset, labels_digest: str) -> SharedDataset:
     with mmap.mmap(descriptor, size) as memory:
         for (_, _, _, offset), array in zip(layout, arrays.values()):
             memory[offset : offset + array.nbytes] = array.tobytes()
-    return SharedDataset(
-        descriptor,
-        size,
-        tuple(layout),
-        dataset.classes,
-        tuple(float(value) for value in dataset.mean),
-        tuple(float(value) for value in dataset.std),
-        labels_digest,
-    )
+    return SharedArrays(descriptor, size, tuple(layout))
 
 
-def load_component(component: Component) -> Dataset:
-    """The data set that a recipe names or imports.
+def load_component(component: Component, language: bool = False) -> Dataset | Text:
+    """The data set that a recipe names or imports: a text for a recipe of a `language` model, else images.
 
-    An imported function returns a `popnet.data.Dataset`, or (train images, train labels, test images, test labels).
-    Raises ConfigError or DataError.
+    An imported function returns a `popnet.data.Text`; or a `popnet.data.Dataset`, or (train images, train labels, test
+    images, test labels). Raises ConfigError or DataError.
     """
+    made = _made(component)
+    if language and not isinstance(made, Text):
+        raise ConfigError(f"dataset {component.label!r} is no text, and the recipe has a section 'language'")
+    if not language and isinstance(made, Text):
+        raise ConfigError(f"dataset {component.label!r} is a text, and this recipe trains a model of images")
+    return made
+
+
+def _made(component: Component) -> Dataset | Text:
     try:
         if component.import_path is None:
-            loaded = load(str(component.name), **component.kwargs)
-            if isinstance(loaded, Text):
-                raise ConfigError(f"dataset {component.label!r} is a text, and this recipe trains a model of images")
-            return loaded
+            return load(str(component.name), **component.kwargs)
         made = imported(component.import_path)(**component.kwargs)
     except PopnetError:
         raise
     except Exception as error:
         raise DataError(f"dataset {component.label!r} cannot be made: {type(error).__name__}: {error}") from error
-    if isinstance(made, Dataset):
+    if isinstance(made, (Dataset, Text)):
         return made
     if isinstance(made, tuple) and len(made) == 4:
         return from_arrays(*made)
     raise DataError(
         f"dataset {component.import_path!r} returned {type(made).__name__}: it must return a popnet.data.Dataset or "
-        "a tuple (train images, train labels, test images, test labels)"
+        "Text, or a tuple (train images, train labels, test images, test labels)"
     )

@@ -11,14 +11,16 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
 import torch
 
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Progressed
-from popnet.engine.sharing import SharedDataset
+from popnet.engine.sharing import SharedDataset, SharedText
 from popnet.errors import PopnetError, StoreError
 from popnet.store import Finished, Store, digest, load_tensors, save_tensors
+from popnet.training.language import LanguageTrainer
 from popnet.training.trainer import HISTORY, Trainer
+
+Shared = SharedDataset | SharedText
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,7 +35,7 @@ def main() -> None:
         if folder not in sys.path:
             sys.path.append(folder)
     torch.set_num_interop_threads(1)
-    data = {key: (shared, *shared.attach()) for key, shared in setup["datasets"].items()}
+    data = {key: (shared, shared.attach()) for key, shared in setup["datasets"].items()}
     while True:
         try:
             job = connection.recv()
@@ -52,7 +54,7 @@ def _end_with_parent() -> None:
         sys.exit(1)
 
 
-def _serve(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connection) -> None:
+def _serve(job: Job, data: tuple[Shared, Any], connection: Connection) -> None:
     began = time.monotonic()
     event: Event
     try:
@@ -66,13 +68,10 @@ def _serve(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connectio
     connection.send(event)
 
 
-def _train(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connection, began: float) -> Finished | None:
-    shared, train, test = data
-    recipe = job.member.recipe
-    torch.set_num_threads(recipe.threads)
-    if recipe.train_examples is not None:
-        train = train.first(recipe.train_examples)
-    trainer = Trainer(job.member, train, test, shared.classes, job.views)
+def _train(job: Job, data: tuple[Shared, Any], connection: Connection, began: float) -> Finished | None:
+    shared, resident = data
+    torch.set_num_threads(job.member.recipe.threads)
+    trainer = _trainer(job, shared, resident)
     if job.fork is not None:
         trainer.restore(load_tensors(job.fork))
 
@@ -89,16 +88,24 @@ def _train(job: Job, data: tuple[SharedDataset, Any, Any], connection: Connectio
     return _finish(job, trainer, shared, began)
 
 
-def _finish(job: Job, trainer: Trainer, shared: SharedDataset, began: float) -> Finished:
+def _trainer(job: Job, shared: Shared, resident: Any) -> Trainer | LanguageTrainer:
+    examples = job.member.recipe.train_examples
+    if isinstance(shared, SharedText):
+        return LanguageTrainer(job.member, resident if examples is None else resident.first(examples))
+    train, test = resident
+    return Trainer(job.member, train if examples is None else train.first(examples), test, shared.classes, job.views)
+
+
+def _finish(job: Job, trainer: Trainer | LanguageTrainer, shared: Shared, began: float) -> Finished:
     """Write the member's files and describe them."""
     store = Store(job.store)
     weights = trainer.weights()
-    predictions = {"predictions": torch.from_numpy(np.ascontiguousarray(trainer.predictions()))}
+    predictions = trainer.prediction_tensors()
     if "weights" in job.member.recipe.keep:
         save_tensors(store.weights_path(job.member.id), weights)
-    if job.member.recipe.features is not None:
+    if isinstance(trainer, Trainer) and job.member.recipe.features is not None:
         save_tensors(store.features_path(job.member.id), trainer.features())
-    if "trajectory" in job.member.recipe.keep:
+    if isinstance(trainer, Trainer) and "trajectory" in job.member.recipe.keep:
         save_tensors(store.trajectory_path(job.member.id), {"trajectory": trainer.trajectory()})
     save_tensors(store.predictions_path(job.member.id), predictions)
     last = dict(zip(HISTORY, trainer.history[-1])) if trainer.history else {}

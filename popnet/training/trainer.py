@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from popnet import metrics, models, native
-from popnet.config import Recipe, imported
+from popnet.config import Component, Recipe, imported
 from popnet.data.resident import ResidentImages, batch_order
 from popnet.errors import TrainingError
 from popnet.protocol import ORIGINAL, Member, View, steps_per_epoch
@@ -43,15 +43,20 @@ def initialised_model(recipe: Recipe, init_seed: int, input_shape: tuple[int, in
 
     The weights are those of `torch.manual_seed(init_seed); popnet.models.build(...)`.
     """
-    spec = recipe.model
+    return seeded_build(recipe.model, init_seed, models.build, {"input_shape": input_shape, "classes": classes})
+
+
+def seeded_build(
+    spec: Component, init_seed: int, build_named: Callable[..., nn.Module], shape: dict[str, Any]
+) -> nn.Module:
+    """A model by name or import, built from its `shape` and the recipe's options under `init_seed`."""
     with torch.random.fork_rng(devices=[]), _float32_by_default():
         torch.manual_seed(init_seed)
         if spec.import_path is not None:
             build_model = imported(spec.import_path)
-            shape = {"input_shape": input_shape, "classes": classes}
             model = build_model(**{**_accepted(build_model, shape), **spec.kwargs})
         else:
-            model = models.build(str(spec.name), input_shape=input_shape, classes=classes, **spec.kwargs)
+            model = build_named(str(spec.name), **shape, **spec.kwargs)
     if not isinstance(model, nn.Module):
         raise TrainingError(f"model {spec.label!r} is {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -110,6 +115,10 @@ class Trainer:
         if self._snapshots is None:
             return self._predict(self.views) if self._final is None else self._final
         return (self._snapshots / self.recipe.schedule.cycles).astype(np.float32)
+
+    def prediction_tensors(self) -> dict[str, Tensor]:
+        """What the store keeps of the predictions, by name."""
+        return {"predictions": torch.from_numpy(np.ascontiguousarray(self.predictions()))}
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, contiguous."""
