@@ -26,6 +26,7 @@ from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
 from popnet.report.panels import Line as Series
 from popnet.report.panels import bars, histogram, lines
+from popnet.report.quantities import Value
 from popnet.report.terminal import print_report
 from popnet.store import Store
 
@@ -56,6 +57,27 @@ def store(tmp_path_factory) -> Path:
         "published": [f"summers_dinneen_2021.table{number}" for number in (1, 3, 5)],
     }
     folder = tmp_path_factory.mktemp("report") / "store"
+    popnet.run(from_mapping(content), folder, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory) -> Path:
+    """A store with representations of two layers, and twins of which every epoch's weights are kept."""
+    content = copy.deepcopy(TINY) | {
+        "measure": ["variability", "similarity", "divergence"],
+        "variants": [
+            {"name": "Parameter Initialization", "vary": ["init"]},
+            {"name": "Data Shuffling", "vary": ["shuffle"]},
+            {"name": "Twins", "cross": {"bit": [0, 1, 2, 3]}},
+        ],
+    }
+    content["recipe"] |= {
+        "model": "hidden_fc",
+        "keep": ["predictions", "trajectory"],
+        "features": {"layers": ["fc1", ""], "examples": 20},
+    }
+    folder = tmp_path_factory.mktemp("report") / "depths"
     popnet.run(from_mapping(content), folder, workers=2)
     return folder
 
@@ -237,7 +259,7 @@ def test_figures_take_the_page_s_colours():
     for svg in (
         lines({"a": line}, "title", "x", logarithmic_x=True),
         lines({"a": Series([0, 1], [1.0, 2.0], errors=[0.1, 0.2])}, "title", "x", from_zero=True),
-        bars(["Conv1", "Logits"], {"a": [0.5, 0.6], "b": [0.4, 0.3]}, "CKA"),
+        bars(["Conv1", "Logits"], {name: [Value(0.5, 0.1), Value(0.6)] for name in "ab"}, "CKA"),
     ):
         inline = themed(svg, "one", "a title", "a description")
         assert "currentColor" in inline
@@ -284,6 +306,22 @@ def test_what_cannot_be_reported_is_an_error_before_any_work(store, tmp_path):
         check_writable(tmp_path / "file" / "report.html")
     check_writable(tmp_path / "new" / "report.html")
     assert not (tmp_path / "new" / "report.html").exists()
+
+
+def test_representations_and_twins_have_their_figures_tables_and_claims(depths):
+    report, evidence = build([depths])
+    (section,) = report.sections
+    titles = [figure.title for figure in section.figures]
+    assert {"Similarity of representations", "How twins part"} <= set(titles)
+    twins = next(table for table in section.tables if table.caption == "How twins part")
+    assert [line.label for line in twins.lines[-5:]] == [f"Twins, epoch {epoch}" for epoch in range(5)]
+    cka = evidence[0].measured.rows[0].similarity
+    assert list(cka) == ["fc1", "logits"]
+    assert all(0 < value.value < 1 and value.error > 0 for value in cka.values())
+    statements = [claim.statement for claim in section.claims]
+    assert any("layers differ more than twice as much" in statement for statement in statements)
+    assert any("One changed bit moves the final result" in statement for statement in statements)
+    assert render_html(report)
 
 
 def test_a_partly_finished_store_is_reported_as_far_as_it_is(store, tmp_path):

@@ -106,13 +106,18 @@ def similarity_table(plan: Plan, store: Store) -> pd.DataFrame:
         members = finished_members(population, done)
         spec = population.members[0].recipe.features
         row: dict[str, float] = {"members": len(members)}
-        for layer in () if spec is None else spec.layers:
-            row[layer or "logits"] = float("nan")
-            if len(members) >= 2:
-                matrix = linear_cka_matrix([store.features(m.id)[layer] for m in members])
-                row[layer or "logits"] = float(matrix[np.triu_indices(len(members), 1)].mean())
+        row |= {layer or "logits": float("nan") for layer in (() if spec is None else spec.layers)}
+        for layer, matrix in similarity_matrices(store, members).items():
+            row[layer] = float(matrix[np.triu_indices(len(members), 1)].mean())
         rows[population.name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def similarity_matrices(store: Store, members: list[Member]) -> dict[str, NDArray[np.float64]]:
+    """Linear CKA of every pair of members, float64 [members, members], by layer; empty below two members."""
+    spec = members[0].recipe.features if len(members) >= 2 else None
+    layers = () if spec is None else spec.layers
+    return {layer or "logits": linear_cka_matrix([store.features(m.id)[layer] for m in members]) for layer in layers}
 
 
 def _marks(population: Population, finished: int) -> Iterator[str]:

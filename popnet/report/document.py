@@ -10,7 +10,7 @@ from popnet.report.beside import Beside, beside, unmatched
 from popnet.report.claims import Evidence, claims_across, claims_of
 from popnet.report.content import Report, Section
 from popnet.report.measured import Measured, measure
-from popnet.report.measured_tables import beside_table, measured_table, reductions_table
+from popnet.report.measured_tables import beside_table, measured_table, reductions_table, twins_table
 from popnet.report.reductions import reductions, with_reductions
 from popnet.report.scaled import departures
 
@@ -78,6 +78,8 @@ def _section(evidence: Evidence, figures: bool) -> Section:
     drawn = [measured_table(measured), *map(beside_table, tables)]
     if found:
         drawn.append(reductions_table(found, tables))
+    if measured.divergence is not None and len(measured.divergence):
+        drawn.append(twins_table(measured.divergence))
     return Section(
         measured.title,
         _facts(measured),

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from popnet.config import Experiment, Recipe, Variant
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, pairwise
-from popnet.metrics.populations import finished_members, population_logits, variability_table
+from popnet.metrics.divergence import divergence_table
+from popnet.metrics.populations import finished_members, population_logits, similarity_matrices, variability_table
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.metrics.stored import stored_plans
 from popnet.metrics.variability import standard_deviation
-from popnet.protocol import Plan, Platform, Population
+from popnet.protocol import Member, Plan, Platform, Population
 from popnet.report.quantities import Quantity, Value
 from popnet.store import Store, open_store
 
@@ -39,7 +40,16 @@ class Runs:
 
     @property
     def count(self) -> int:
-        return len(self.values["accuracy"])
+        return len(next(iter(self.values.values())))
+
+    def knows(self, metric: str) -> bool:
+        """Whether a metric of `Variability` follows from them."""
+        return metric in self.pairs or metric.rpartition("_")[0] in self.values
+
+    @property
+    def differ(self) -> bool:
+        """Whether any two runs differ."""
+        return any(float(np.ptp(sample)) > 0 for sample in self.values.values())
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class Row:
         marks: what a reader must know.
         values: by name of the quantity, with standard errors: bootstrap for SDs, jackknife over runs for pairs.
         runs: None where fewer than two are finished.
+        similarity: the mean linear CKA over pairs of members by layer, with jackknife errors, where it was asked for.
         curves: test accuracy (percent) and cross-entropy (nats) after each epoch, float64 [members, epochs], by name;
             NaN in epochs that were not evaluated.
     """
@@ -68,6 +79,7 @@ class Row:
     values: Mapping[str, Value]
     runs: Runs | None = None
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    similarity: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -80,13 +92,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """An experiment as one store holds it."""
+    """An experiment as one store holds it.
+
+    Attributes:
+        errors: what kept members from being trained, a sentence each.
+        divergence: how twins part (`popnet.metrics.divergence`); None where the experiment does not measure it.
+    """
 
     store: Path
     experiment: Experiment
     platform: Platform
     rows: tuple[Row, ...]
     errors: tuple[str, ...] = ()
+    divergence: pd.DataFrame | None = None
 
     @property
     def title(self) -> str:
@@ -127,7 +145,8 @@ def _experiment(store: Store, plan: Plan) -> Measured:
     planned = ledger.index.isin([m.id for m in plan.members])
     failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
     errors = tuple(f"member {member_id} failed: {error}" for member_id, error in failed.items())
-    return Measured(store.path, plan.experiment, plan.platform, rows, errors)
+    divergence = divergence_table(plan, store) if "divergence" in plan.experiment.measure else None
+    return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence)
 
 
 def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, done: frozenset[str]) -> Row:
@@ -135,12 +154,7 @@ def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, 
     variant = population.variant
     runs, curves = None, {}
     if len(members) // variant.ensemble >= 2:
-        logits, labels = population_logits(store, population, members), store.labels(members[0].id)
-        over_pairs = pairwise(logits, labels)
-        runs = Runs(
-            {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)},
-            {name: getattr(over_pairs, name) for name in over_pairs.__dataclass_fields__},
-        )
+        runs = _runs(store, population, members)
         curves = _curves(store, [m.id for m in members])
     return Row(
         variant,
@@ -153,7 +167,28 @@ def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, 
         _values(measured, runs),
         runs,
         curves,
+        _similarity(store, members) if "similarity" in plan.experiment.measure else {},
     )
+
+
+def _runs(store: Store, population: Population, members: list[Member]) -> Runs:
+    logits, labels = population_logits(store, population, members), store.labels(members[0].id)
+    over_pairs = pairwise(logits, labels)
+    return Runs(
+        {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)},
+        {name: getattr(over_pairs, name) for name in over_pairs.__dataclass_fields__},
+    )
+
+
+def _similarity(store: Store, members: list[Member]) -> dict[str, Value]:
+    return {layer: _mean_over_pairs(matrix) for layer, matrix in similarity_matrices(store, members).items()}
+
+
+def _mean_over_pairs(matrix: NDArray[np.float64]) -> Value:
+    if len(matrix) < 3:
+        return Value(float(matrix[0, -1]))
+    mean = mean_over_pairs_interval(matrix)
+    return Value(mean.value, mean.standard_error)
 
 
 def _values(measured: pd.Series, runs: Runs | None) -> dict[str, Value]:
@@ -165,7 +200,7 @@ def _values(measured: pd.Series, runs: Runs | None) -> dict[str, Value]:
         for metric, sample in runs.values.items():
             errors[f"{metric}_mean"] = standard_deviation(sample) / math.sqrt(runs.count - 1)
         for metric, matrix in runs.pairs.items():
-            errors[metric] = mean_over_pairs_interval(matrix).standard_error if len(matrix) >= 3 else math.nan
+            errors[metric] = _mean_over_pairs(matrix).error
     return {name: Value(values[name], errors[name]) for name in names}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from popnet.metrics.variability import standard_deviation
 from popnet.report import panels
 from popnet.report.claims.onset import onsets
@@ -14,19 +12,26 @@ from popnet.report.content import Figure, Panel
 from popnet.report.convergence import SUBSETS, convergence
 from popnet.report.curves import Spread, spread
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import quantity
+from popnet.report.quantities import IMAGES, quantity
 
-_CONVERGING = ("accuracy_sd", "cross_entropy_sd", "disagreement", "spearman", "ensemble_delta")
+_CONVERGING = (*IMAGES[:2], "ppl_sd", *IMAGES[2:], "ensemble_ppl_delta")
 _LEAST_RUNS = 4
+_TWINS = {
+    "accuracy_difference": "Accuracy, difference (points)",
+    "cross_entropy_difference": "Cross-entropy, difference",
+    "weight_distance": "Distance of the weights",
+}
 
 
 def figures_of(measured: Measured) -> Iterator[Figure]:
     """Those that the experiment has the rows for."""
+    yield from _similarity(measured)
     yield from _onset(measured)
     yield from _training(measured)
     yield from _distributions(measured)
     yield from _convergence(measured)
     yield from bit_changes([measured])
+    yield from _twins(measured)
 
 
 def bit_changes(experiments: Sequence[Measured]) -> Iterator[Figure]:
@@ -52,6 +57,23 @@ def bit_changes(experiments: Sequence[Measured]) -> Iterator[Figure]:
 def has_bit_changes(measured: Measured) -> bool:
     """Whether `bit_changes` has something to show of the experiment."""
     return any(spread(row, "cross_entropy") is not None for row in _bit_rows([measured]))
+
+
+def _similarity(measured: Measured) -> Iterator[Figure]:
+    rows = [row for row in measured.rows if is_plain(row) and row.similarity]
+    if not rows:
+        return
+    layers = list(rows[0].similarity)
+    series = {row.name: [row.similarity[layer] for layer in layers] for row in rows if list(row.similarity) == layers}
+    title = "Linear CKA, mean over pairs"
+    yield Figure(
+        "Similarity of representations",
+        "How alike two runs represent the test images, layer by layer, with jackknife errors (Summers & Dinneen 2021, "
+        "Figure 1).",
+        f"Bars for the layers {', '.join(layers)} of {', '.join(series)}.",
+        (Panel(title, panels.bars(layers, series, title)),),
+        tuple(enumerate(series)),
+    )
 
 
 def _onset(measured: Measured) -> Iterator[Figure]:
@@ -103,20 +125,46 @@ def _training(measured: Measured) -> Iterator[Figure]:
     )
 
 
+def _twins(measured: Measured) -> Iterator[Figure]:
+    table = measured.divergence
+    if table is None or table.empty:
+        return
+    drawn = []
+    variants = list(dict.fromkeys(table["variant"]))
+    for column, title in _TWINS.items():
+        series = {}
+        for (variant, member), twin in table.groupby(["variant", "member"], sort=False):
+            known = twin[twin[column].notna()]
+            if len(known):
+                x, y = known["epoch"].tolist(), known[column].abs().tolist()
+                series[f"{variant} {member}"] = panels.Line(x, y, style=variants.index(variant))
+        drawn.append(Panel(title, panels.lines(series, title, "epoch", from_zero=True)))
+    yield Figure(
+        "How twins part",
+        "Each run against the first one of its row, from which it differs by its seeds alone (Summers & Dinneen 2021, "
+        "Section 4.1): distances without sign.",
+        f"Lines over epochs for {', '.join(variants)}.",
+        tuple(drawn),
+        tuple(enumerate(variants)),
+    )
+
+
 def _distributions(measured: Measured) -> Iterator[Figure]:
     rows = _population_rows(measured)
-    values = {row.name: row.runs.values["accuracy"] for row in rows if row.runs is not None}
-    if not values:
+    if not rows:
         return
+    metric = next(name for name in ("accuracy", "ppl") if rows[0].runs is not None and name in rows[0].runs.values)
+    values = {row.name: row.runs.values[metric] for row in rows if row.runs is not None}
+    title, unit = {"accuracy": ("Accuracy", "accuracy (%)"), "ppl": ("Perplexity", "perplexity")}[metric]
     drawn = [
-        Panel(name, panels.histogram(sample, name, f"accuracy (%), SD {standard_deviation(sample):.2f}", style))
+        Panel(name, panels.histogram(sample, name, f"{unit}, SD {standard_deviation(sample):.2f}", style))
         for style, (name, sample) in enumerate(values.items())
     ]
     told = "; ".join(f"{name}: {sample.min():.2f} to {sample.max():.2f}" for name, sample in values.items())
     yield Figure(
-        "Accuracy over runs",
-        "How many runs reached which test accuracy (after Jordan 2024, Figure 1).",
-        f"Histograms. Accuracies in percent, lowest to highest: {told}.",
+        f"{title} over runs",
+        f"How many runs reached which {unit} on the test set (after Jordan 2024, Figure 1).",
+        f"Histograms of {unit}; lowest to highest: {told}.",
         tuple(drawn),
     )
 
@@ -127,6 +175,8 @@ def _convergence(measured: Measured) -> Iterator[Figure]:
         return
     drawn = []
     for name in _CONVERGING:
+        if not all(row.runs is not None and row.runs.knows(name) for row in rows):
+            continue
         series = {}
         for style, row in enumerate(rows):
             assert row.runs is not None
@@ -148,8 +198,8 @@ def _convergence(measured: Measured) -> Iterator[Figure]:
 
 def _population_rows(measured: Measured) -> list[Row]:
     """Rows of single models that differ, with enough runs for a curve."""
-    rows = [row for row in measured.rows if is_plain(row) and row.runs is not None and row.runs.count >= _LEAST_RUNS]
-    return [row for row in rows if row.runs is not None and np.ptp(row.runs.values["cross_entropy"]) > 0]
+    rows = [row for row in measured.rows if is_plain(row)]
+    return [row for row in rows if row.runs is not None and row.runs.count >= _LEAST_RUNS and row.runs.differ]
 
 
 def _bit_rows(experiments: Sequence[Measured]) -> list[Row]:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from popnet.report.drawing import STYLE, look, svg
+from popnet.report.drawing import INK, STYLE, look, svg
+from popnet.report.quantities import Value
 
 SIZE = (3.4, 2.5)
 """Inches: as wide as a phone's screen."""
@@ -84,17 +85,18 @@ def histogram(values: NDArray[np.float64], title: str, label: str, style: int = 
         return svg(figure)
 
 
-def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> str:
-    """One panel: for each group a bar of each series."""
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: str) -> str:
+    """One panel: for each group a bar of each series, with its error."""
     with mpl.rc_context(STYLE):
         figure = Figure(
             figsize=(max(SIZE[0], 0.9 + 0.16 * len(groups) * (len(series) + 2)), SIZE[1]), layout="constrained"
         )
         axes: Any = figure.subplots()
         width = 0.8 / max(len(series), 1)
-        for position, (name, values) in enumerate(series.items()):
+        for position, values in enumerate(series.values()):
             places = np.arange(len(groups)) + (position - (len(series) - 1) / 2) * width
-            axes.bar(places, values, width=width, color=look(position)["color"], label=name)
+            heights, errors = [v.value for v in values], [v.error for v in values]
+            axes.bar(places, heights, width=width, yerr=errors, color=look(position)["color"], ecolor=INK)
         axes.set_xticks(np.arange(len(groups)), groups)
         axes.set_title(title)
         return svg(figure)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from popnet.report.claims import instability, mitigations, onset, sources
+from popnet.report.claims import instability, mitigations, onset, representations, sources
 from popnet.report.claims.claim import Claim, Evidence, Finding
 
 __all__ = ["Claim", "Evidence", "Finding", "claims_across", "claims_of"]
 
 
+_MODULES = (sources, representations, instability, onset, mitigations)
+
+
 def claims_of(evidence: Evidence) -> list[Claim]:
     """Every claim that the experiment has the rows for."""
-    return [claim for module in (sources, instability, onset, mitigations) for claim in module.claims(evidence)]
+    return [claim for module in _MODULES for claim in module.claims(evidence)]
 
 
 def claims_across(experiments: Sequence[Evidence]) -> list[Claim]:

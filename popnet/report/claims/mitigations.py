@@ -88,7 +88,7 @@ def _combined(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
 def _no_help(evidence: Evidence) -> Iterator[Claim]:
     """Changes of the recipe against the experiment's own recipe, for the same sources."""
     measured = evidence.measured
-    plain = [row for row in measured.rows if is_plain(row) and row.runs is not None and row.variant.sources]
+    plain = [row for row in measured.rows if is_plain(row) and row.members >= 2 and row.variant.sources]
     for row in plain:
         base = _unchanged(row, plain, measured.experiment.recipe.digest)
         if base is None:

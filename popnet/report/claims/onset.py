@@ -36,7 +36,7 @@ def onsets(measured: Measured) -> list[Onsets]:
     for row in measured.rows:
         variant = row.variant
         plain = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
-        if plain and row.runs is not None and variant.sources and variant.perturbation == Perturbation():
+        if plain and row.members >= 2 and variant.sources and variant.perturbation == Perturbation():
             by_sources.setdefault(tuple(s for s in variant.sources if s != "init") or ("init",), []).append(row)
     found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for sources, rows in by_sources.items()]
     return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]

@@ -31,7 +31,7 @@ def groups(measured: Measured) -> list[Group]:
     """The groups of an experiment: rows of equal recipe and constants, in the order of the file."""
     by_recipe: dict[str, list[Row]] = {}
     for row in measured.rows:
-        if is_plain(row) and row.runs is not None:
+        if is_plain(row) and row.members >= 2:
             by_recipe.setdefault(f"{row.recipe.digest} {sorted(row.variant.constants.items())}", []).append(row)
     return [_group(rows) for rows in by_recipe.values()]
 
@@ -41,7 +41,7 @@ def is_plain(row: Row) -> bool:
     variant = row.variant
     single = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
     throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
-    return single and throughout and variant.perturbation == Perturbation()
+    return single and throughout and variant.cross is None and variant.perturbation == Perturbation()
 
 
 def _group(rows: Sequence[Row]) -> Group:
