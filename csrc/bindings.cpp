@@ -9,10 +9,12 @@
 
 #include "common/exact_sum.h"
 #include "common/philox.h"
+#include "common/portable_math.h"
 #include "data/augment.h"
 #include "data/permutation.h"
 #include "metrics/bootstrap.h"
 #include "metrics/correlation.h"
+#include "metrics/mixture.h"
 #include "metrics/pairs.h"
 #include "metrics/scores.h"
 #include "training/adam.h"
@@ -326,6 +328,58 @@ PairSlice pair_slice(Address values, int64_t member_stride, Address rows, const 
                      pointer<const int64_t>(labels)};
 }
 
+TokenSlice token_slice(Address values, int64_t member_stride, Address rows,
+                       const std::array<int64_t, 2>& shape) {
+    return TokenSlice{pointer<const float>(values), member_stride, pointer<const int64_t>(rows), shape[0],
+                      shape[1]};
+}
+
+void bind_language_metrics(py::module_& m) {
+    py::class_<TokenSlice>(m, "TokenSlice").def(py::init(&token_slice));
+    m.attr("token_chunk") = kTokens;
+
+    m.def(
+        "token_sums_cpu",
+        [](Address sums, const TokenSlice& slice, int threads) {
+            token_sums_cpu(pointer<int64_t>(sums), slice, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "mixture_log_products_cpu",
+        [](Address products, const TokenSlice& slice, int threads) {
+            mixture_log_products_cpu(pointer<double>(products), slice, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "mean_log_probabilities_cpu",
+        [](Address out, Address values, const std::array<int64_t, 3>& shape, bool normalised, int threads) {
+            ViewValues views{pointer<const float>(values), shape[0], shape[1], shape[2]};
+            mean_log_probabilities_cpu(pointer<float>(out), views, normalised, threads);
+        },
+        py::call_guard<Unlocked>());
+    m.def("portable_exp", [](Address values, Address exponents, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+            pointer<double>(values)[i] = portable_exp(pointer<const double>(exponents)[i]);
+        }
+    });
+#ifdef POPNET_CUDA
+    m.def(
+        "token_sums_cuda",
+        [](Address sums, const TokenSlice& slice, Address stream) {
+            token_sums_cuda(pointer<int64_t>(sums), slice, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def("mixture_workspace_cuda", &mixture_workspace_cuda);
+    m.def(
+        "mixture_log_products_cuda",
+        [](Address products, const TokenSlice& slice, Address workspace, Address stream) {
+            mixture_log_products_cuda(pointer<double>(products), slice, pointer<void>(workspace),
+                                      pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+#endif
+}
+
 void bind_metrics(py::module_& m) {
     using Shape = std::array<int64_t, 3>;  // members, examples, classes
     py::class_<PairSlice>(m, "PairSlice").def(py::init(&pair_slice));
@@ -482,4 +536,5 @@ PYBIND11_MODULE(_native, m) {
     popnet::bind_data(m);
     popnet::bind_training(m);
     popnet::bind_metrics(m);
+    popnet::bind_language_metrics(m);
 }

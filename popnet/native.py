@@ -787,6 +787,82 @@ def add_ensemble_log_products(
             )
 
 
+TOKEN_CHUNK: int = _native.token_chunk
+"""Tokens that share one logarithm in `add_mixture_log_products`; slices of tokens begin at its multiples."""
+
+
+def token_sums(log_probabilities: Tensor, *, threads: int = 1) -> Tensor:
+    """The exact sum over tokens of each member's log-probabilities, rounded once: float64 [members], on the CPU.
+
+    log_probabilities: float32 [members, tokens], finite, the last axis contiguous (csrc/metrics/mixture.h).
+    """
+    token_slice, rows = _token_slice(log_probabilities, None)
+    device = log_probabilities.device
+    limbs = torch.zeros((len(rows), _native.exact_limbs), dtype=torch.int64, device=device)
+    if device.type == "cpu":
+        _native.token_sums_cpu(limbs.data_ptr(), token_slice, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            _native.token_sums_cuda(limbs.data_ptr(), token_slice, _stream(device))
+    limbs = limbs.cpu()
+    sums = torch.empty(len(rows), dtype=torch.float64)
+    _native.exact_sums(sums.data_ptr(), limbs.data_ptr(), len(rows))
+    return sums
+
+
+def add_mixture_log_products(
+    products: Tensor, log_probabilities: Tensor, *, rows: Tensor | None = None, threads: int = 1
+) -> None:
+    """Adds to products[i, j], i <= j, float64 [m, m], the sum over tokens of log(exp(l_i) + exp(l_j)).
+
+    Args:
+        log_probabilities: float32 [members, tokens], finite, the last axis contiguous; a slice of the tokens that
+            begins at a multiple of TOKEN_CHUNK, slices in order (csrc/metrics/mixture.h).
+        rows: int64 [m], the members that take part; all if not given.
+        threads: CPU threads.
+
+    Entries below the diagonal are left undefined.
+    """
+    token_slice, rows = _token_slice(log_probabilities, rows)
+    _check_pair_matrix("products", products, torch.float64, len(rows), log_probabilities)
+    device = log_probabilities.device
+    if device.type == "cpu":
+        _native.mixture_log_products_cpu(products.data_ptr(), token_slice, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            workspace = _workspace(_native.mixture_workspace_cuda(len(rows)), device)
+            _native.mixture_log_products_cuda(products.data_ptr(), token_slice, workspace.data_ptr(), _stream(device))
+
+
+def mean_log_probabilities(values: Tensor, *, normalised: bool, threads: int = 1) -> Tensor:
+    """The logarithm of the mean over views of probabilities, in float64, rounded once: float32 [rows, columns].
+
+    Args:
+        values: float32 [views, rows, columns], finite, contiguous, on the CPU.
+        normalised: whether they are log-probabilities already; logits are made so, each row by itself.
+        threads: CPU threads.
+    """
+    _tensor("values", values, [torch.float32], 3)
+    _contiguous("values", values)
+    if values.device.type != "cpu" or 0 in values.shape:
+        raise ValueError(f"values must be on the CPU and not empty, not {list(values.shape)} on {values.device}")
+    out = torch.empty(values.shape[1:], dtype=torch.float32)
+    arguments = (out.data_ptr(), values.data_ptr(), list(values.shape), bool(normalised))
+    _native.mean_log_probabilities_cpu(*arguments, _threads(threads))
+    return out
+
+
+def portable_exp(exponents: Tensor) -> Tensor:
+    """e^x with the same bits on every machine: float64, on the CPU, any shape, each x at most 709."""
+    _tensor("exponents", exponents, [torch.float64], exponents.dim())
+    _contiguous("exponents", exponents)
+    if exponents.numel() and not bool((exponents <= 709.0).all()):
+        raise ValueError("exponents must be at most 709: e^x overflows beyond")
+    values = torch.empty_like(exponents)
+    _native.portable_exp(values.data_ptr(), exponents.data_ptr(), exponents.numel())
+    return values
+
+
 def bootstrap_deviations(values: Tensor, *, resamples: int, seed: int, threads: int = 1) -> Tensor:
     """The standard deviation (ddof 0) of every resample of the members: float64 [statistics, resamples].
 
@@ -843,22 +919,40 @@ def _check_pair_matrix(name: str, matrix: Tensor, dtype: torch.dtype, members: i
 def _pair_slice(logits: Tensor, labels: Tensor | None, rows: Tensor | None) -> tuple[Any, Tensor]:
     """The native slice and its rows, which must outlive it."""
     _tensor("logits", logits, [torch.float32], 3)
-    members, examples, classes = logits.shape
+    _, examples, classes = logits.shape
     if logits.numel() and (logits.stride(2) != 1 or (examples > 1 and logits.stride(1) != classes)):
         raise ValueError(f"logits must be contiguous in examples and classes, but has strides {list(logits.stride())}")
     if labels is not None:
         _check_labels(labels, logits)
-    if rows is None:
-        rows = torch.arange(members, device=logits.device)
-    _tensor("rows", rows, [torch.int64], 1)
-    _contiguous("rows", rows)
-    _same_device("logits", {"logits": logits, "rows": rows})
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < members:
-        raise ValueError(f"rows must be in 0 .. {members - 1}")
+    rows = _checked_rows(rows, logits, "logits")
     shape = [len(rows), examples, classes]
     labels_address = 0 if labels is None else labels.data_ptr()
     native_slice = _native.PairSlice(logits.data_ptr(), logits.stride(0), rows.data_ptr(), shape, labels_address)
     return native_slice, rows
+
+
+def _token_slice(log_probabilities: Tensor, rows: Tensor | None) -> tuple[Any, Tensor]:
+    """The native slice and its rows, which must outlive it."""
+    _tensor("log_probabilities", log_probabilities, [torch.float32], 2)
+    tokens = log_probabilities.shape[1]
+    if tokens > 1 and log_probabilities.stride(1) != 1:
+        raise ValueError(f"log_probabilities must be contiguous in tokens, not {list(log_probabilities.stride())}")
+    rows = _checked_rows(rows, log_probabilities, "log_probabilities")
+    arguments = (log_probabilities.data_ptr(), log_probabilities.stride(0), rows.data_ptr(), [len(rows), tokens])
+    return _native.TokenSlice(*arguments), rows
+
+
+def _checked_rows(rows: Tensor | None, values: Tensor, name: str) -> Tensor:
+    """The rows of `values` that take part, all if not given."""
+    members = len(values)
+    if rows is None:
+        rows = torch.arange(members, device=values.device)
+    _tensor("rows", rows, [torch.int64], 1)
+    _contiguous("rows", rows)
+    _same_device(name, {name: values, "rows": rows})
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < members:
+        raise ValueError(f"rows must be in 0 .. {members - 1}")
+    return rows
 
 
 def _workspace(size: int, device: torch.device) -> Tensor:

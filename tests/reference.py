@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 from scipy.stats import pearsonr, spearmanr
 
 SHUFFLE, AUGMENT, STOCHASTIC = 2, 3, 4
@@ -226,6 +226,21 @@ def ensemble_delta_of_pair(a, b, y):
 def ensemble_cross_entropy_delta_of_pair(a, b, y):
     mean = (a.astype(np.float64) + b.astype(np.float64)) / 2
     return float(cross_entropy(mean[None], y)[0] - cross_entropy(np.stack([a, b]), y).mean())
+
+
+def perplexity(log_probabilities):
+    return np.exp(-log_probabilities.astype(np.float64).mean(axis=1))
+
+
+def ensemble_perplexity_delta_of_pair(a, b):
+    mean = np.logaddexp(a.astype(np.float64), b.astype(np.float64)) - math.log(2)
+    return float(perplexity(mean[None])[0] - perplexity(np.stack([a, b])).mean())
+
+
+def mean_log_probabilities(views, normalised):
+    """float64 [rows, columns] of [views, rows, columns]."""
+    own = views.astype(np.float64) if normalised else log_softmax(views.astype(np.float64), axis=2)
+    return logsumexp(own, axis=0) - math.log(len(views))
 
 
 def over_pairs(z, of_pair):

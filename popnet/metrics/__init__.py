@@ -9,6 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from popnet.metrics.language import (
+    LanguagePairwise,
+    LanguageVariability,
+    ensemble_perplexity_delta,
+    language_pairwise,
+    language_variability,
+    perplexity,
+    word_disagreement,
+)
 from popnet.metrics.measure import measure_file
 from popnet.metrics.pairs import PairMean
 from popnet.metrics.predictions import Predictions, open_labels, open_predictions
@@ -37,6 +46,8 @@ _COMPARISON = ("Comparison", "compare", "compare_all", "compare_samples", "compa
 
 __all__ = [
     "Comparison",
+    "LanguagePairwise",
+    "LanguageVariability",
     "PairMean",
     "Pairwise",
     "Predictions",
@@ -51,7 +62,10 @@ __all__ = [
     "ensemble_cross_entropy_delta",
     "ensemble_delta",
     "ensemble_delta_mean",
+    "ensemble_perplexity_delta",
     "holm",
+    "language_pairwise",
+    "language_variability",
     "linear_cka",
     "linear_cka_matrix",
     "measure_file",
@@ -59,10 +73,12 @@ __all__ = [
     "open_predictions",
     "pairwise",
     "pearson",
+    "perplexity",
     "spearman",
     "theory",
     "variability",
     "variability_reduction",
+    "word_disagreement",
 ]
 
 

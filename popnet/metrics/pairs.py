@@ -54,7 +54,7 @@ def accuracy_delta(predictions: Predictions, labels: NDArray[np.int64], *, seed:
     pairs = [_pairs(len(group)) for group in groups]
     return PairMean(
         mean=50 * sum(gains) / (labels.size * sum(pairs)),
-        error=_standard_error([50 * g / (labels.size * p) for g, p in zip(gains, pairs)]),
+        error=standard_error([50 * g / (labels.size * p) for g, p in zip(gains, pairs)]),
         pairs=sum(pairs),
     )
 
@@ -71,7 +71,7 @@ def cross_entropy_delta(predictions: Predictions, *, seed: int, threads: int) ->
         sums.append(math.fsum(values))
         pairs.append(values.size)
         means.append(sums[-1] / values.size)
-    return PairMean(math.fsum(sums) / sum(pairs), _standard_error(means), sum(pairs))
+    return PairMean(math.fsum(sums) / sum(pairs), standard_error(means), sum(pairs))
 
 
 def cross_entropy_delta_matrix(predictions: Predictions, members: Sequence[int], threads: int) -> NDArray[np.float64]:
@@ -146,14 +146,14 @@ def group_delta(
             total += member
         mean = (total / size).to(torch.float32)
         deltas.append(float(values(mean[None])[0]) - math.fsum(values(logits)) / size)
-    return PairMean(math.fsum(deltas) / len(deltas), _standard_error(deltas), len(deltas))
+    return PairMean(math.fsum(deltas) / len(deltas), standard_error(deltas), len(deltas))
 
 
 def _pairs(members: int) -> int:
     return members * (members - 1) // 2
 
 
-def _standard_error(means: Sequence[float]) -> float:
+def standard_error(means: Sequence[float]) -> float:
     """Of the mean of independent numbers; 0 for one, which is then no sample."""
     if len(means) < 2:
         return 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,8 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+
+_STEPS = 1 << 40
 
 
 def bootstrap_words(seed: int, resamples: range, draws: int, stream: int = 0) -> NDArray[np.uint64]:
@@ -50,6 +54,16 @@ def bootstrap_weights(seed: int, resamples: range, members: int, stream: int = 0
         draws = bootstrap_draws(seed, range(resample, resample + 1), members, stream)[0]
         weights[row] = np.bincount(draws, minlength=members)
     return weights
+
+
+def in_steps(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
+    """Values above the least one as whole steps of their range / 2^40 or less, which the native bootstrap sums exactly.
+
+    Returns the steps, int64 like `values`, and the size of a step.
+    """
+    above = values - values.min()
+    step = 2.0 ** math.ceil(math.log2(above.max())) / _STEPS if above.max() > 0 else 1.0
+    return np.rint(above / step).astype(np.int64), step
 
 
 def uniforms(seed: int, count: int, stream: int = 0) -> NDArray[np.float64]:

@@ -27,11 +27,10 @@ from popnet.metrics.correlation import correlation_matrix, rank_correlation_matr
 from popnet.metrics.inputs import Array, at_least_two, labels_array, thread_count
 from popnet.metrics.members import DISAGREEMENT, PEARSON, SCORES, SPEARMAN, MembersPass, members_pass
 from popnet.metrics.predictions import Predictions, as_predictions
+from popnet.metrics.resampling import in_steps
 
 RESAMPLES = 10_000
 REDUCTION_METRICS = ("accuracy_sd", "cross_entropy_sd", "disagreement", "spearman", "ensemble_delta")
-
-_BOOTSTRAP_STEPS = 1 << 40
 
 Logits = Array | Predictions
 Metric = Literal["accuracy", "cross_entropy"]
@@ -301,9 +300,8 @@ def _bootstrap_errors(one: MembersPass, examples: int, resamples: int, seed: int
     their range / 2^40 or less.
     """
     losses = one.cross_entropy_sums / examples
-    above = losses - losses.min()
-    step = 2.0 ** math.ceil(math.log2(above.max())) / _BOOTSTRAP_STEPS if above.max() > 0 else 1.0
-    values = np.stack([one.correct - one.correct.min(), np.rint(above / step).astype(np.int64)])
+    steps, step = in_steps(losses)
+    values = np.stack([one.correct - one.correct.min(), steps])
     deviations = native.bootstrap_deviations(
         torch.from_numpy(values), resamples=resamples, seed=seed, threads=threads
     ).numpy()
