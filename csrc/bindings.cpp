@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "common/exact_sum.h"
@@ -18,10 +19,13 @@
 #include "metrics/pairs.h"
 #include "metrics/scores.h"
 #include "training/adam.h"
+#include "training/batch_norm.h"
+#include "training/cross_entropy.h"
 #include "training/dropout.h"
 #include "training/fo_pool.h"
 #include "training/segments.h"
 #include "training/sgd.h"
+#include "training/step.h"
 
 namespace py = pybind11;
 
@@ -90,8 +94,9 @@ Normalisation normalisation(const std::vector<double>& mean, const std::vector<d
 }
 
 Augmentation random_augmentation(uint64_t seed, uint32_t epoch, int crop, bool flip, int translate,
-                                 int cutout, const std::vector<uint8_t>& fill) {
+                                 int cutout, const std::vector<uint8_t>& fill, Address now) {
     Augmentation result{};
+    result.now = pointer<const StepValues>(now);
     result.random = true;
     result.seed = seed;
     result.epoch = epoch;
@@ -238,6 +243,76 @@ void bind_fo_pool(py::module_& m) {
 #endif
 }
 
+StepSource step_source(Address now, Address skip) {
+    return StepSource{pointer<const StepValues>(now), pointer<const float>(skip)};
+}
+
+StepBatch step_batch(Address table, Address order, Address all_labels, Address position, int64_t batch_size,
+                     int64_t count, Address now, Address indices, Address labels) {
+    return StepBatch{pointer<const StepValues>(table),
+                     pointer<const int64_t>(order),
+                     pointer<const int64_t>(all_labels),
+                     pointer<const int64_t>(position),
+                     batch_size,
+                     count,
+                     pointer<StepValues>(now),
+                     pointer<int64_t>(indices),
+                     pointer<int64_t>(labels)};
+}
+
+FloatType float_type(const std::string& name) {
+    if (name == "float32") return FloatType::FLOAT32;
+    if (name == "bfloat16") return FloatType::BFLOAT16;
+    if (name == "float16") return FloatType::FLOAT16;
+    if (name == "float64") return FloatType::FLOAT64;
+    throw py::type_error("no floating-point type of the kernels: " + name);
+}
+
+NormShape norm_shape(int64_t rows, int channels, const std::string& type, bool add, bool relu) {
+    return NormShape{rows, channels, float_type(type),
+                     add    ? NormForm::ADD_RELU
+                     : relu ? NormForm::RELU
+                            : NormForm::NORM};
+}
+
+// Tensors in the order of the struct's members; 0 for one that is not there.
+NormForward norm_forward(const std::array<Address, 11>& tensors, double eps, double momentum) {
+    return NormForward{pointer<const void>(tensors[0]),
+                       pointer<const void>(tensors[1]),
+                       pointer<const void>(tensors[2]),
+                       pointer<const void>(tensors[3]),
+                       pointer<void>(tensors[4]),
+                       pointer<void>(tensors[5]),
+                       pointer<void>(tensors[6]),
+                       pointer<void>(tensors[7]),
+                       pointer<void>(tensors[8]),
+                       pointer<int64_t>(tensors[9]),
+                       pointer<double>(tensors[10]),
+                       eps,
+                       momentum};
+}
+
+NormBackward norm_backward(const std::array<Address, 13>& tensors) {
+    return NormBackward{
+        pointer<const void>(tensors[0]), pointer<const void>(tensors[1]), pointer<const void>(tensors[2]),
+        pointer<const void>(tensors[3]), pointer<const void>(tensors[4]), pointer<const void>(tensors[5]),
+        pointer<const void>(tensors[6]), pointer<void>(tensors[7]),       pointer<void>(tensors[8]),
+        pointer<void>(tensors[9]),       pointer<void>(tensors[10]),      pointer<void>(tensors[11]),
+        pointer<double>(tensors[12])};
+}
+
+CrossEntropy cross_entropy(Address logits, Address labels, int64_t examples, int classes,
+                           const std::string& type, Address gradient, Address loss, Address losses) {
+    return CrossEntropy{pointer<const void>(logits),
+                        pointer<const int64_t>(labels),
+                        examples,
+                        classes,
+                        float_type(type),
+                        pointer<void>(gradient),
+                        pointer<void>(loss),
+                        pointer<double>(losses)};
+}
+
 void bind_training(py::module_& m) {
     bind_fo_pool(m);
     py::class_<Segments>(m, "Segments")
@@ -248,51 +323,106 @@ void bind_training(py::module_& m) {
     m.def(
         "sgd_cpu",
         [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum,
-           bool nesterov, bool zero_gradients, int threads) {
+           bool nesterov, bool zero_gradients, Address now, Address skip, int threads) {
             sgd_cpu(flat_sgd(buffers), segments.list,
-                    SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients}, threads);
+                    SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients,
+                               step_source(now, skip)},
+                    threads);
         },
         py::call_guard<Unlocked>());
     m.def(
         "adam_cpu",
         [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1,
-           double beta2, double eps, int64_t step, bool zero_gradients, int threads) {
+           double beta2, double eps, int64_t step, bool zero_gradients, Address now, Address skip,
+           int threads) {
             adam_cpu(flat_adam(buffers), segments.list,
-                     AdamOptions{lr, beta1, beta2, eps, step, zero_gradients}, threads);
+                     AdamOptions{lr, beta1, beta2, eps, step, zero_gradients, step_source(now, skip)},
+                     threads);
         },
         py::call_guard<Unlocked>());
     m.def(
         "dropout_mask_cpu",
         [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p,
-           uint64_t seed, uint32_t step, uint32_t layer, int threads) {
+           uint64_t seed, uint32_t step, uint32_t layer, Address now, int threads) {
             dropout_mask_cpu(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids),
-                             examples, elements, p, DropoutKey{seed, step, layer}, threads);
+                             examples, elements, p,
+                             DropoutKey{seed, step, layer, pointer<const StepValues>(now)}, threads);
+        },
+        py::call_guard<Unlocked>());
+
+    py::class_<NormShape>(m, "NormShape").def(py::init(&norm_shape));
+    py::class_<NormForward>(m, "NormForward").def(py::init(&norm_forward));
+    py::class_<NormBackward>(m, "NormBackward").def(py::init(&norm_backward));
+    py::class_<CrossEntropy>(m, "CrossEntropy").def(py::init(&cross_entropy));
+    py::class_<StepBatch>(m, "StepBatch").def(py::init(&step_batch));
+    m.attr("step_values_words") = sizeof(StepValues) / 8;
+    m.def("norm_partials", &norm_partials);
+    m.def("batch_norm_cpu", &batch_norm_cpu, py::call_guard<Unlocked>());
+    m.def("batch_norm_gradient_cpu", &batch_norm_gradient_cpu, py::call_guard<Unlocked>());
+    m.def("cross_entropy_cpu", &cross_entropy_cpu, py::call_guard<Unlocked>());
+    m.def("begin_step_cpu", &begin_step_cpu, py::call_guard<Unlocked>());
+    m.def(
+        "end_step_cpu",
+        [](Address loss, Address losses, Address position) {
+            end_step_cpu(pointer<const float>(loss), pointer<float>(losses), pointer<int64_t>(position));
         },
         py::call_guard<Unlocked>());
 #ifdef POPNET_CUDA
     m.def(
         "sgd_cuda",
         [](const std::array<Address, 3>& buffers, const Segments& segments, double lr, double momentum,
-           bool nesterov, bool zero_gradients, Address stream) {
+           bool nesterov, bool zero_gradients, Address now, Address skip, Address stream) {
             sgd_cuda(flat_sgd(buffers), segments.list,
-                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients},
+                     SgdOptions{lr, static_cast<float>(momentum), nesterov, zero_gradients,
+                                step_source(now, skip)},
                      pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
     m.def(
         "adam_cuda",
         [](const std::array<Address, 4>& buffers, const Segments& segments, double lr, double beta1,
-           double beta2, double eps, int64_t step, bool zero_gradients, Address stream) {
+           double beta2, double eps, int64_t step, bool zero_gradients, Address now, Address skip,
+           Address stream) {
             adam_cuda(flat_adam(buffers), segments.list,
-                      AdamOptions{lr, beta1, beta2, eps, step, zero_gradients}, pointer<void>(stream));
+                      AdamOptions{lr, beta1, beta2, eps, step, zero_gradients, step_source(now, skip)},
+                      pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
     m.def(
         "dropout_mask_cuda",
         [](Address out, bool bfloat16, Address example_ids, int64_t examples, int64_t elements, double p,
-           uint64_t seed, uint32_t step, uint32_t layer, Address stream) {
+           uint64_t seed, uint32_t step, uint32_t layer, Address now, Address stream) {
             dropout_mask_cuda(pointer<void>(out), float_type(bfloat16), pointer<const int64_t>(example_ids),
-                              examples, elements, p, DropoutKey{seed, step, layer}, pointer<void>(stream));
+                              examples, elements, p,
+                              DropoutKey{seed, step, layer, pointer<const StepValues>(now)},
+                              pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "batch_norm_cuda",
+        [](const NormForward& arrays, const NormShape& shape, Address stream) {
+            batch_norm_cuda(arrays, shape, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "batch_norm_gradient_cuda",
+        [](const NormBackward& arrays, const NormShape& shape, Address stream) {
+            batch_norm_gradient_cuda(arrays, shape, pointer<void>(stream));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "cross_entropy_cuda",
+        [](const CrossEntropy& batch, Address stream) { cross_entropy_cuda(batch, pointer<void>(stream)); },
+        py::call_guard<Unlocked>());
+    m.def(
+        "begin_step_cuda",
+        [](const StepBatch& batch, Address stream) { begin_step_cuda(batch, pointer<void>(stream)); },
+        py::call_guard<Unlocked>());
+    m.def(
+        "end_step_cuda",
+        [](Address loss, Address losses, Address position, Address stream) {
+            end_step_cuda(pointer<const float>(loss), pointer<float>(losses), pointer<int64_t>(position),
+                          pointer<void>(stream));
         },
         py::call_guard<Unlocked>());
 #endif

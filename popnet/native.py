@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -175,6 +176,7 @@ def augment(
     translate: int = 0,
     cutout: int = 0,
     fill: Sequence[int] | None = None,
+    now: Tensor | None = None,
     threads: int = 1,
 ) -> Tensor:
     """Writes the augmented, normalised batch of `indices` into `out` and returns it.
@@ -193,6 +195,7 @@ def augment(
         mean, std: per channel, in units of the full pixel range.
         crop, flip, translate, cutout: 0 or False switches an operation off.
         fill: pixel value of cutout per channel, 0 .. 255; zeros if not given.
+        now: from `begin_step`: seed and epoch are those found there when the kernel runs, not those given.
         threads: CPU threads.
     """
     _check_images(images, indices, out)
@@ -209,6 +212,7 @@ def augment(
         _integer("translate", translate, 0, 2**15),
         _integer("cutout", cutout, 0, min(height, width) + 1),
         [_integer("fill", value, 0, 256) for value in fill],
+        _now(now, images.device),
     )
     return _launch_augment(images, indices, out, augmentation, mean, std, threads)
 
@@ -341,6 +345,8 @@ def sgd_step(
     momentum: float,
     nesterov: bool = False,
     zero_grad: bool = True,
+    now: Tensor | None = None,
+    skip: Tensor | None = None,
     threads: int = 1,
 ) -> None:
     """One SGD step over flat buffers, in place; torch.optim.SGD up to rounding (csrc/training/sgd.h).
@@ -352,6 +358,8 @@ def sgd_step(
         lr: learning rate; a segment's rate is float32(lr * its multiplier).
         momentum, nesterov: as in torch.optim.SGD, dampening 0.
         zero_grad: set the segments' gradients to 0 in the same pass.
+        now: from `begin_step`: the rate is the one found there when the kernel runs, not `lr`.
+        skip: float32 [1]: if it is not 0 when the kernel runs, parameters and momentum stay as they are.
         threads: CPU threads.
     """
     buffers = {"parameters": parameters, "gradients": gradients, "momentum_buffer": momentum_buffer}
@@ -364,7 +372,7 @@ def sgd_step(
             _number("lr", lr, -1e30, 1e30),
             _number("momentum", momentum, 0.0, 1e6),
         ),
-        *(bool(nesterov), bool(zero_grad)),
+        *(bool(nesterov), bool(zero_grad), _now(now, device), _skip(skip, device)),
     )
     threads = _threads(threads)
     if device.type == "cpu":
@@ -387,6 +395,8 @@ def adam_step(
     eps: float = 1e-8,
     step: int,
     zero_grad: bool = True,
+    now: Tensor | None = None,
+    skip: Tensor | None = None,
     threads: int = 1,
 ) -> None:
     """One Adam step over flat buffers, in place; torch.optim.Adam up to rounding (csrc/training/adam.h).
@@ -397,6 +407,8 @@ def adam_step(
         lr, beta1, beta2, eps: as in torch.optim.Adam.
         step: the number of this step, counting from 1; it sets the bias correction.
         zero_grad: set the segments' gradients to 0 in the same pass.
+        now: from `begin_step`: rate and bias corrections are those found there when the kernel runs.
+        skip: as for `sgd_step`.
         threads: CPU threads.
     """
     buffers = {
@@ -411,7 +423,7 @@ def adam_step(
         *([buffer.data_ptr() for buffer in buffers.values()], segments.native),
         *(_number("lr", lr, -1e30, 1e30), _number("beta1", beta1, 0.0, below_one)),
         *(_number("beta2", beta2, 0.0, below_one), _number("eps", eps, 0.0, 1e6)),
-        *(_integer("step", step, 1, 2**53), bool(zero_grad)),
+        *(_integer("step", step, 1, 2**53), bool(zero_grad), _now(now, device), _skip(skip, device)),
     )
     threads = _threads(threads)
     if device.type == "cpu":
@@ -448,6 +460,7 @@ def dropout_mask(
     layer: int,
     out: Tensor | None = None,
     dtype: torch.dtype | None = None,
+    now: Tensor | None = None,
     threads: int = 1,
 ) -> Tensor:
     """A dropout mask whose every element is a function of (seed, step, layer, example id, element) alone.
@@ -462,6 +475,7 @@ def dropout_mask(
         layer: the number of the dropout layer in the model, below 2^24.
         out: where to write, float32 or bfloat16 [examples, elements], contiguous; made if not given.
         dtype: of a mask to be made; float32 if not given.
+        now: from `begin_step`: seed and step are those found there when the kernel runs, not those given.
         threads: CPU threads.
 
     Returns:
@@ -483,7 +497,7 @@ def dropout_mask(
     arguments = (
         *(out.data_ptr(), out.dtype == torch.bfloat16, example_ids.data_ptr(), examples, elements),
         *(_number("p", p, 0.0, 1.0), check_seed(seed), check_word("step", step)),
-        _integer("layer", layer, 0, 2**24),
+        *(_integer("layer", layer, 0, 2**24), _now(now, device)),
     )
     threads = _threads(threads)
     if device.type == "cpu":
@@ -575,6 +589,287 @@ def _launch_pool(way: str, gates: Tensor, tensors: list[int], shape: tuple[int, 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+# ---- a step's inputs, in memory ----
+
+STEP_VALUES = np.dtype(
+    [
+        ("augment_seed", np.uint64),
+        ("stochastic_seed", np.uint64),
+        ("rate", np.float64),
+        ("first_correction", np.float64),
+        ("second_correction", np.float64),
+        ("epoch", np.uint32),
+        ("step", np.uint32),
+    ]
+)
+"""One row of an epoch's table (csrc/common/step_values.h); tensors hold it as int64 [`STEP_WORDS`]."""
+
+STEP_WORDS: int = _native.step_values_words
+
+
+def _now(now: Tensor | None, device: torch.device) -> int:
+    if now is None:
+        return 0
+    _tensor("now", now, [torch.int64], 1)
+    if now.numel() != STEP_WORDS or now.device != device:
+        raise ValueError(f"now must be int64 [{STEP_WORDS}] on {device}, from begin_step")
+    return now.data_ptr()
+
+
+def _skip(skip: Tensor | None, device: torch.device) -> int:
+    if skip is None:
+        return 0
+    _tensor("skip", skip, [torch.float32], 1)
+    if skip.numel() != 1 or skip.device != device:
+        raise ValueError(f"skip must be float32 [1] on {device}")
+    return skip.data_ptr()
+
+
+def begin_step(
+    table: Tensor,
+    order: Tensor,
+    all_labels: Tensor,
+    position: Tensor,
+    batch_size: int,
+    *,
+    now: Tensor,
+    indices: Tensor,
+    labels: Tensor,
+) -> None:
+    """Fetches a step's values and its batch, at the position that memory holds when the kernel runs.
+
+    Args:
+        table: int64 [steps, STEP_WORDS], rows of `STEP_VALUES`.
+        order: int64 [examples], the epoch's order; the step's examples begin at position * batch_size.
+        all_labels: int64 [n], the label of each example.
+        position: int64 [1], the step in the epoch, below `steps`. Like the order's entries it cannot be checked.
+        batch_size: of a whole batch.
+        now: int64 [STEP_WORDS], becomes the table's row.
+        indices, labels: int64 [count], become the batch's examples and their labels.
+    """
+    tensors = {"order": order, "all_labels": all_labels, "position": position}
+    tensors |= {"now": now, "indices": indices, "labels": labels}
+    for name, tensor in tensors.items():
+        _tensor(name, tensor, [torch.int64], 1)
+        _contiguous(name, tensor)
+    _tensor("table", table, [torch.int64], 2)
+    _contiguous("table", table)
+    device = _same_device("table", {"table": table, **tensors})
+    if table.shape[1] != STEP_WORDS or len(now) != STEP_WORDS:
+        raise ValueError(f"table and now must have rows of {STEP_WORDS} words")
+    if len(position) != 1 or len(indices) != len(labels):
+        raise ValueError("position must be int64 [1], and indices as long as labels")
+    batch = _native.StepBatch(
+        *(table.data_ptr(), order.data_ptr(), all_labels.data_ptr(), position.data_ptr()),
+        *(_integer("batch_size", batch_size, 1, 2**31), len(indices)),
+        *(now.data_ptr(), indices.data_ptr(), labels.data_ptr()),
+    )
+    if device.type == "cpu":
+        _native.begin_step_cpu(batch)
+    else:
+        with torch.cuda.device(device):
+            _native.begin_step_cuda(batch, _stream(device))
+
+
+def end_step(loss: Tensor, losses: Tensor, position: Tensor) -> None:
+    """losses[position] = loss; position += 1. float32 [1], float32 [steps], int64 [1], on one device."""
+    _tensor("loss", loss, [torch.float32], 1)
+    _tensor("losses", losses, [torch.float32], 1)
+    _tensor("position", position, [torch.int64], 1)
+    _contiguous("losses", losses)
+    device = _same_device("loss", {"loss": loss, "losses": losses, "position": position})
+    addresses = (loss.data_ptr(), losses.data_ptr(), position.data_ptr())
+    if device.type == "cpu":
+        _native.end_step_cpu(*addresses)
+    else:
+        with torch.cuda.device(device):
+            _native.end_step_cuda(*addresses, _stream(device))
+
+
+# ---- batch norm and loss ----
+
+_NORM_TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+
+
+@dataclass(frozen=True)
+class NormResult:
+    """What `batch_norm` gives: y like x, and what its gradient needs, float32 (or float64) [channels]."""
+
+    y: Tensor
+    mean: Tensor
+    inverse_sd: Tensor
+
+
+@dataclass(frozen=True)
+class NormGradients:
+    """What `batch_norm_gradient` gives; `residual` where there is one."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    residual: Tensor | None
+
+
+def _rows(tensor: Tensor) -> int:
+    return tensor.numel() // tensor.shape[1]
+
+
+def _check_norm(tensors: dict[str, Tensor], channelwise: dict[str, Tensor]) -> torch.device:
+    x = tensors["x"]
+    real = torch.float64 if x.dtype == torch.float64 else torch.float32
+    for name, tensor in tensors.items():
+        _tensor(name, tensor, _NORM_TYPES, 4)
+        if tensor.dtype != x.dtype or tensor.shape != x.shape:
+            raise ValueError(
+                f"{name} must be {x.dtype} {list(x.shape)} like x, not {tensor.dtype} {list(tensor.shape)}"
+            )
+        if not tensor.is_contiguous(memory_format=torch.channels_last):
+            raise ValueError(f"{name} must be channels_last, but has strides {list(tensor.stride())}")
+    for name, tensor in channelwise.items():
+        _tensor(name, tensor, [real], 1)
+        _contiguous(name, tensor)
+        if len(tensor) != x.shape[1]:
+            raise ValueError(f"{name} has {len(tensor)} value(s), but x has {x.shape[1]} channels")
+    if _rows(x) < 2:
+        raise ValueError("x must have at least 2 values a channel: one alone has no variance")
+    return _same_device("x", {**tensors, **channelwise})
+
+
+def _norm_shape(x: Tensor, relu: bool, add: bool) -> Any:
+    return _native.NormShape(_rows(x), x.shape[1], str(x.dtype).removeprefix("torch."), add, relu)
+
+
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+    *,
+    eps: float,
+    momentum: float,
+    relu: bool = False,
+    residual: Tensor | None = None,
+    threads: int = 1,
+) -> NormResult:
+    """Batch norm in training mode with what follows it: y = norm(x), relu(norm(x)) or relu(norm(x) + residual).
+
+    PyTorch's operations up to rounding; every sum's order follows from the shape alone (csrc/training/batch_norm.h).
+
+    Args:
+        x: float32, bfloat16, float16 or float64 [n, channels, h, w], channels_last, at least 2 values a channel.
+        weight, bias: float32 [channels]; float64 where x is. So are all other arrays over channels.
+        running_mean, running_var: updated in place with `momentum`.
+        batches: int64 [] or [1], counted up by one.
+        eps: added to the variance.
+        relu: implied by a residual.
+        residual: like x.
+        threads: CPU threads.
+    """
+    tensors = {"x": x} if residual is None else {"x": x, "residual": residual}
+    channelwise = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    device = _check_norm(tensors, channelwise)
+    if batches.dtype != torch.int64 or batches.numel() != 1 or batches.device != device:
+        raise ValueError(f"batches must be one int64 on {device}")
+    shape = _norm_shape(x, relu, residual is not None)
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    mean, inverse_sd = torch.empty_like(weight), torch.empty_like(weight)
+    partials = torch.empty(_native.norm_partials(shape), dtype=torch.float64, device=device)
+    arrays = _native.NormForward(
+        [
+            *(x.data_ptr(), 0 if residual is None else residual.data_ptr(), weight.data_ptr(), bias.data_ptr()),
+            *(y.data_ptr(), mean.data_ptr(), inverse_sd.data_ptr()),
+            *(running_mean.data_ptr(), running_var.data_ptr(), batches.data_ptr(), partials.data_ptr()),
+        ],
+        _number("eps", eps, 0.0, 1e6),
+        _number("momentum", momentum, 0.0, 1.0),
+    )
+    if device.type == "cpu":
+        _native.batch_norm_cpu(arrays, shape, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            _native.batch_norm_cuda(arrays, shape, _stream(device))
+    return NormResult(y, mean, inverse_sd)
+
+
+def batch_norm_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    inverse_sd: Tensor,
+    *,
+    relu: bool = False,
+    add: bool = False,
+    threads: int = 1,
+) -> NormGradients:
+    """The gradients of `batch_norm`.
+
+    Args:
+        gradient: of y, like x.
+        x, weight, bias: as given to `batch_norm`; y, mean, inverse_sd: as it returned them.
+        relu: as given; add: whether there was a residual.
+        threads: CPU threads.
+    """
+    channelwise = {"weight": weight, "bias": bias, "mean": mean, "inverse_sd": inverse_sd}
+    device = _check_norm({"x": x, "gradient": gradient, "y": y}, channelwise)
+    shape = _norm_shape(x, relu, add)
+    of_x = torch.empty_like(x, memory_format=torch.channels_last)
+    of_residual = torch.empty_like(of_x) if add else None
+    of_weight, of_bias = torch.empty_like(weight), torch.empty_like(weight)
+    coefficients = torch.empty((2, x.shape[1]), dtype=weight.dtype, device=device)
+    partials = torch.empty(_native.norm_partials(shape), dtype=torch.float64, device=device)
+    arrays = _native.NormBackward(
+        [
+            *(gradient.data_ptr(), x.data_ptr(), y.data_ptr(), weight.data_ptr(), bias.data_ptr()),
+            *(mean.data_ptr(), inverse_sd.data_ptr(), of_x.data_ptr()),
+            *(0 if of_residual is None else of_residual.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()),
+            *(coefficients.data_ptr(), partials.data_ptr()),
+        ]
+    )
+    if device.type == "cpu":
+        _native.batch_norm_gradient_cpu(arrays, shape, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            _native.batch_norm_gradient_cuda(arrays, shape, _stream(device))
+    return NormGradients(of_x, of_weight, of_bias, of_residual)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, threads: int = 1) -> tuple[Tensor, Tensor]:
+    """The mean softmax cross-entropy of a batch and its gradient; in float64 inside (csrc/training/cross_entropy.h).
+
+    Args:
+        logits: float32 or float64 [examples, classes], contiguous, at least one of each.
+        labels: int64 [examples], each a class (IndexError on the CPU; on CUDA the loss becomes NaN).
+        threads: CPU threads.
+
+    Returns:
+        The loss, [1], and its gradient, [examples, classes], both of the type of the logits.
+    """
+    _tensor("logits", logits, [torch.float32, torch.float64], 2)
+    _contiguous("logits", logits)
+    _tensor("labels", labels, [torch.int64], 1)
+    _contiguous("labels", labels)
+    device = _same_device("logits", {"logits": logits, "labels": labels})
+    if logits.numel() == 0 or len(labels) != len(logits):
+        raise ValueError(f"logits {list(logits.shape)} and labels {list(labels.shape)} must be of as many examples")
+    gradient, loss = torch.empty_like(logits), torch.empty(1, dtype=logits.dtype, device=device)
+    losses = torch.empty(len(logits), dtype=torch.float64, device=device)
+    batch = _native.CrossEntropy(
+        *(logits.data_ptr(), labels.data_ptr(), *logits.shape, str(logits.dtype).removeprefix("torch.")),
+        *(gradient.data_ptr(), loss.data_ptr(), losses.data_ptr()),
+    )
+    if device.type == "cpu":
+        _native.cross_entropy_cpu(batch, _threads(threads))
+    else:
+        with torch.cuda.device(device):
+            _native.cross_entropy_cuda(batch, _stream(device))
+    return loss, gradient
 
 
 # ---- metrics ---------------------------------------------------------------------------------------------------------

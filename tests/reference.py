@@ -188,6 +188,65 @@ def fo_pool(gates, initial, mask=None):
     return output, states
 
 
+def _halved(sums):
+    """sums[0] after adding the second half to the first until one is left."""
+    while len(sums) > 1:
+        half = len(sums) // 2
+        sums = [sums[i] + sums[i + half] for i in range(half)]
+    return sums[0]
+
+
+def sum_rows(rows, channels, add):
+    """float64 [channels]: float32 sums of a chunk's lanes, merged in float64, then the chunks (batch_norm_element.h).
+
+    `add(sum, row)` adds a row, by its number, to a lane's float32 [channels].
+    """
+    lanes = 1024 // 2 ** math.ceil(math.log2(min(channels, 64)))
+    chunk = lanes * max(16, math.ceil(rows / (1024 * lanes)))
+    series = [np.zeros(channels) for _ in range(32)]
+    for number, begin in enumerate(range(0, rows, chunk)):
+        sums = [np.zeros(channels, np.float32) for _ in range(lanes)]
+        for row in range(begin, min(begin + chunk, rows)):
+            lane = (row - begin) % lanes
+            sums[lane] = add(sums[lane], row)
+        series[number % 32] = series[number % 32] + _halved([s.astype(np.float64) for s in sums])
+    return _halved(series)
+
+
+def batch_norm(x, weight, bias, residual, *, eps, relu):
+    """x: float32 [rows, channels]; returns y, mean, variance (float64), inverse_sd."""
+    rows, channels = x.shape
+    d = x - x[0]
+    offset = sum_rows(rows, channels, lambda total, row: total + d[row]) / rows
+    squares = sum_rows(rows, channels, lambda total, row: fma(d[row], d[row], total))
+    variance = np.maximum(squares / rows - offset * offset, 0.0)
+    mean = (x[0] + offset).astype(np.float32)
+    inverse_sd = (1.0 / np.sqrt(variance + eps)).astype(np.float32)
+    y = fma(x - mean, weight * inverse_sd, bias)
+    y = y if residual is None else y + residual
+    return np.maximum(y, np.float32(0)) if relu else y, mean, variance, inverse_sd
+
+
+def batch_norm_gradient(gradient, x, passed, weight, mean, inverse_sd):
+    """passed: bool [rows, channels], where the gradient passes the ReLU. Of x, weight and bias."""
+    rows, channels = x.shape
+    g, centred = np.where(passed, gradient, np.float32(0)), x - mean
+    total = sum_rows(rows, channels, lambda sums, row: sums + g[row])
+    products = sum_rows(rows, channels, lambda sums, row: fma(g[row], centred[row], sums))
+    inverse = inverse_sd.astype(np.float64)
+    offset = (total / rows).astype(np.float32)
+    slope = (products / rows * (inverse * inverse)).astype(np.float32)
+    of_x = (weight * inverse_sd) * fma(-centred, slope, g - offset)
+    return of_x, (products * inverse).astype(np.float32), total.astype(np.float32)
+
+
+def cross_entropy_gradient(logits, labels):
+    """The mean loss and its gradient, in float64."""
+    logarithms = log_softmax(logits.astype(np.float64), axis=1)
+    one_hot = np.eye(logits.shape[1])[labels]
+    return -(logarithms * one_hot).sum(axis=1).mean(), (np.exp(logarithms) - one_hot) / len(labels)
+
+
 # ---- metrics ---------------------------------------------------------------------------------------------------------
 
 

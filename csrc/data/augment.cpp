@@ -320,8 +320,9 @@ void augment(const ImageSet& images, const Batch& batch, const Augmentation& aug
 
 }  // namespace
 
-void augment_cpu(const ImageSet& images, const Batch& batch, const Augmentation& augmentation,
+void augment_cpu(const ImageSet& images, const Batch& batch, const Augmentation& given,
                  const Normalisation& normalisation, int threads) {
+    Augmentation augmentation = at_step(given);
     for (int64_t b = 0; b < batch.size; ++b) {
         if (batch.indices[b] < 0 || batch.indices[b] >= images.count) {
             throw std::out_of_range("indices[" + std::to_string(b) + "] is " +

@@ -38,7 +38,7 @@ __global__ void augment_kernel(ImageSet images, T* out, const int64_t* indices, 
         __syncthreads();
         if (threadIdx.x == 0) {
             index = indices[b];
-            placement = place(augmentation, index, images.height, images.width);
+            placement = place(at_step(augmentation), index, images.height, images.width);
         }
         __syncthreads();
         bool exists = index >= 0 && index < images.count;

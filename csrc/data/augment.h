@@ -30,6 +30,7 @@
 #include <cstdint>
 
 #include "common/numbers.h"
+#include "common/step_values.h"
 
 namespace popnet {
 
@@ -58,6 +59,8 @@ struct Augmentation {
     // Fixed, for views; used where random is false.
     int dy, dx;
     bool mirror;
+    // Where given, its augment seed and epoch are used.
+    const StepValues* now;
 };
 
 struct Batch {

@@ -14,6 +14,15 @@ struct Placement {
     int cutout_y, cutout_x, cutout;
 };
 
+// The augmentation with what a step's values say in place of its own seed and epoch.
+POPNET_HOST_DEVICE Augmentation at_step(Augmentation augmentation) {
+    if (augmentation.now) {
+        augmentation.seed = augmentation.now->augment_seed;
+        augmentation.epoch = augmentation.now->epoch;
+    }
+    return augmentation;
+}
+
 POPNET_HOST_DEVICE Placement place(const Augmentation& augmentation, int64_t index, int height, int width) {
     if (!augmentation.random)
         return Placement{augmentation.dy, augmentation.dx, augmentation.mirror, 0, 0, 0, 0, 0};

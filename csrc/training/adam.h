@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "training/segments.h"
+#include "training/step.h"
 
 namespace popnet {
 
@@ -21,6 +22,7 @@ struct AdamOptions {
     double lr, beta1, beta2, eps;
     int64_t step;
     bool zero_gradients;
+    StepSource source = {};  // where given, its rate and corrections are used instead of lr and step
 };
 
 struct FlatAdam {

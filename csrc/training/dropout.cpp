@@ -31,8 +31,9 @@ void mask_row(T* __restrict out, uint32_t example, int64_t elements, const Dropo
 
 template <typename T>
 void mask(T* out, const int64_t* example_ids, int64_t examples, int64_t elements, double p,
-          const DropoutKey& key, int threads) {
+          const DropoutKey& given, int threads) {
     DropoutValues values = dropout_values(p);
+    DropoutKey key = at_step(given);
     parallel_for(examples, threads, [&](int64_t begin, int64_t end) {
         for (int64_t x = begin; x < end; ++x) {
             mask_row(out + x * elements, static_cast<uint32_t>(example_ids[x]), elements, values, key);

@@ -10,7 +10,8 @@ constexpr int kThreads = 256;
 // One thread a Philox block: four neighbouring elements of one example.
 template <typename T>
 __global__ void mask_kernel(T* out, const int64_t* example_ids, int64_t examples, int64_t elements,
-                            DropoutValues values, DropoutKey key) {
+                            DropoutValues values, DropoutKey given) {
+    DropoutKey key = at_step(given);
     int64_t groups = (elements + 3) / 4;
     int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < examples * groups;

@@ -10,12 +10,14 @@
 #include <cstdint>
 
 #include "common/numbers.h"
+#include "common/step_values.h"
 
 namespace popnet {
 
 struct DropoutKey {
     uint64_t seed;
     uint32_t step, layer;
+    const StepValues* now = nullptr;  // where given, its stochastic seed and step are used
 };
 
 // Throws std::out_of_range if an id does not fit 32 bits.

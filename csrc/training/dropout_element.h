@@ -17,6 +17,15 @@ inline DropoutValues dropout_values(double p) {
                          p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f};
 }
 
+// The key with what a step's values say in place of its own seed and step.
+POPNET_HOST_DEVICE DropoutKey at_step(DropoutKey key) {
+    if (key.now) {
+        key.seed = key.now->stochastic_seed;
+        key.step = key.now->step;
+    }
+    return key;
+}
+
 // The words of elements 4 group .. 4 group + 3 of an example.
 POPNET_HOST_DEVICE Words dropout_words(const DropoutKey& key, uint32_t example, uint32_t group) {
     return philox4x32(group, example, key.step, key.layer << 8 | STOCHASTIC, static_cast<uint32_t>(key.seed),

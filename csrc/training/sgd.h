@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "training/segments.h"
+#include "training/step.h"
 
 namespace popnet {
 
@@ -21,6 +22,7 @@ struct SgdOptions {
     double lr;
     float momentum;
     bool nesterov, zero_gradients;
+    StepSource source = {};  // where given, its rate is used instead of lr
 };
 
 struct FlatSgd {

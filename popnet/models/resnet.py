@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from popnet.models.normalisation import BatchNorm, BatchNormReLU
 from popnet.models.pooling import GlobalAveragePool
 from popnet.models.registry import Builder, InputShape, register
 
@@ -21,7 +22,7 @@ class Downsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(in_channels)
+        self.norm = BatchNorm(in_channels)
         self.zero_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,15 +36,14 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNormReLU(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNormReLU(out_channels)
         self.shortcut = nn.Identity() if stride == 1 else Downsample(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return functional.relu(y + self.shortcut(x))
+        y = self.bn1(self.conv1(x))
+        return self.bn2(self.conv2(y), self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
     def __init__(self, input_shape: InputShape, classes: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(input_shape[0], widths[0], kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.bn1 = BatchNormReLU(widths[0])
         channels = widths[0]
         stages: list[nn.Module] = []
         for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
         return self.fc(self.pool(self.stages(x)))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from popnet.models.normalisation import BatchNormReLU
 from popnet.models.pooling import GlobalMaxPool
 from popnet.models.registry import InputShape, register, require_size
 
@@ -17,10 +17,10 @@ class ConvNormReLU(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNormReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.bn(self.conv(x)))
+        return self.bn(self.conv(x))
 
 
 class Residual(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from popnet.models.normalisation import BatchNorm, BatchNormReLU
 from popnet.models.pooling import GlobalAveragePool
 from popnet.models.registry import InputShape, register
 
@@ -29,16 +29,16 @@ class MainBranch(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = _pointwise(in_channels, out_channels)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNormReLU(out_channels)
         self.conv2 = _depthwise(out_channels, stride)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm(out_channels)
         self.conv3 = _pointwise(out_channels, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.bn3 = BatchNormReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
         x = self.bn2(self.conv2(x))
-        return functional.relu(self.bn3(self.conv3(x)))
+        return self.bn3(self.conv3(x))
 
 
 class DownBranch(nn.Module):
@@ -47,13 +47,13 @@ class DownBranch(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = _depthwise(in_channels, stride=2)
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = BatchNorm(in_channels)
         self.conv2 = _pointwise(in_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNormReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv1(x))
-        return functional.relu(self.bn2(self.conv2(x)))
+        return self.bn2(self.conv2(x))
 
 
 class DownBlock(nn.Module):
@@ -96,7 +96,7 @@ class ShuffleNetV2(nn.Module):
         super().__init__()
         stem, *stage_widths, last = widths
         self.conv1 = nn.Conv2d(input_shape[0], stem, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
+        self.bn1 = BatchNormReLU(stem)
         blocks: list[nn.Module] = []
         channels = stem
         for width, count in zip(stage_widths, basic_blocks, strict=True):
@@ -105,13 +105,13 @@ class ShuffleNetV2(nn.Module):
             channels = width
         self.blocks = nn.Sequential(*blocks)
         self.conv2 = _pointwise(channels, last)
-        self.bn2 = nn.BatchNorm2d(last)
+        self.bn2 = BatchNormReLU(last)
         self.pool = GlobalAveragePool()
         self.fc = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(self.blocks(x))))
+        x = self.bn1(self.conv1(x))
+        x = self.bn2(self.conv2(self.blocks(x)))
         return self.fc(self.pool(x))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from popnet.models.normalisation import BatchNormReLU
 from popnet.models.pooling import GlobalAveragePool
 from popnet.models.registry import InputShape, register
 
@@ -15,18 +15,18 @@ class SmallCNN(nn.Module):
     def __init__(self, input_shape: InputShape, classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(input_shape[0], 8, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(8)
+        self.bn1 = BatchNormReLU(8)
         self.conv2 = nn.Conv2d(8, 16, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(16)
+        self.bn2 = BatchNormReLU(16)
         self.conv3 = nn.Conv2d(16, 16, kernel_size=3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(16)
+        self.bn3 = BatchNormReLU(16)
         self.pool = GlobalAveragePool()
         self.fc = nn.Linear(16, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        x = functional.relu(self.bn3(self.conv3(x)))
+        x = self.bn1(self.conv1(x))
+        x = self.bn2(self.conv2(x))
+        x = self.bn3(self.conv3(x))
         return self.fc(self.pool(x))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from popnet.models.normalisation import BatchNormReLU
 from popnet.models.pooling import GlobalAveragePool
 from popnet.models.registry import InputShape, register, require_size
 
@@ -25,8 +26,8 @@ class VGG(nn.Module):
             for channels in stage:
                 layers += [
                     nn.Conv2d(width, channels, kernel_size=3, padding=1),
-                    nn.BatchNorm2d(channels),
-                    nn.ReLU(),
+                    BatchNormReLU(channels),
+                    nn.Identity(),  # where the ReLU was, so that the layers keep their numbers
                 ]
                 width = channels
             layers.append(nn.MaxPool2d(2))
