@@ -37,6 +37,7 @@ from popnet.protocol import Platform, Seeds, member
 from popnet.training.language import LanguageTrainer
 
 TARGET = 3.0
+TREEBANK_TOKENS = 929_589
 LENGTH, BATCH, WORDS = 70, 20, 10_000
 SIZES = (256, 512, 512, 256)
 
@@ -202,6 +203,8 @@ def main() -> None:
         print(f"{name:18}" + "".join(cells) + "".join(ratios))
     ratio = results["fo-pooling"]["popnet"] / results["fo-pooling"]["loop"]
     print(f"fo-pooling against the loop {ratio:.1f}x   target {TARGET:.0f}x: {'met' if ratio >= TARGET else 'MISSED'}")
+    epoch = TREEBANK_TOKENS / results["training step"]["popnet"]
+    print(f"an epoch of the Penn Treebank's {TREEBANK_TOKENS:,} tokens: {epoch:,.0f} s, its evaluation not counted")
     if options.json:
         record = {
             "machine": f"{cpu_model()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
@@ -210,6 +213,7 @@ def main() -> None:
             "load_average": os.getloadavg()[0],
             "tokens_per_second": results,
             "fo_pooling_over_loop": ratio,
+            "treebank_epoch_seconds": epoch,
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 

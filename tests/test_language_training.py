@@ -475,3 +475,24 @@ def test_the_gpu_trains_the_same_model():
     again = LanguageTrainer(a_member(epochs=1), some_text(), "cuda")
     again.run()
     assert torch.equal(again._flat.values, there._flat.values)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("length", [7, 20])
+def test_a_graph_for_each_length_gives_the_same_gradient(length):
+    trainer = LanguageTrainer(a_member(), some_text(), "cuda")
+    trainer.model.train()
+    tokens, state = trainer._train[: length + 1], trainer.model.start(4)
+    draw = language_module._Draw(1, 0, trainer._row_numbers)
+    masks = trainer.model.masks(trainer.language.dropout, 4, draw)
+    trainer._flat.gradients.zero_()
+    loss, _ = trainer.gradients(tokens, state, masks)
+    expected = trainer._flat.gradients.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured, _ = trainer.gradients(tokens, state, masks)
+    trainer._flat.gradients.zero_()
+    graph.replay()
+    assert torch.equal(captured, loss)
+    assert torch.equal(trainer._flat.gradients, expected)

@@ -22,7 +22,7 @@ from popnet import models, native
 from popnet.config import Language, Recipe
 from popnet.data.resident import ResidentText
 from popnet.errors import TrainingError
-from popnet.models.qrnn import Output, State
+from popnet.models.qrnn import Masks, Output, State
 from popnet.protocol import Member
 from popnet.random import Source, permutation, words
 from popnet.training.optimizers import FlatParameters, build
@@ -188,6 +188,20 @@ class LanguageTrainer:
         """tokens: [length + 1, batch], the targets one position behind the inputs."""
         counter = epoch << _STEP_BITS | step
         masks = self.model.masks(self.language.dropout, tokens.shape[1], _Draw(seed, counter, self._row_numbers))
+        loss, state = self.gradients(tokens, state, masks)
+        if self.language.clip_gradient is not None:
+            clip(self._flat, self.language.clip_gradient)
+        self._optimizer.step(rate)
+        if self._average is not None:
+            self._averaged += 1
+            self._average.lerp_(self._flat.values, 1.0 / self._averaged)
+        return float(loss), state
+
+    def gradients(self, tokens: Tensor, state: State, masks: Masks) -> tuple[Tensor, State]:
+        """Add a segment's gradient to the flat gradients; returns the loss without penalties, and the state after.
+
+        Reads nothing but tensors and waits for none, so that a CUDA graph of it can be captured for each length.
+        """
         output = self.model(tokens[:-1], state, masks)
         loss = self._loss(output, tokens[1:])
         objective = loss
@@ -197,13 +211,7 @@ class LanguageTrainer:
             changes = output.raw[1:] - output.raw[:-1]
             objective = objective + self.language.temporal_penalty * changes.square().mean()
         objective.backward()
-        if self.language.clip_gradient is not None:
-            clip(self._flat, self.language.clip_gradient)
-        self._optimizer.step(rate)
-        if self._average is not None:
-            self._averaged += 1
-            self._average.lerp_(self._flat.values, 1.0 / self._averaged)
-        return float(loss.detach()), output.state
+        return loss.detach(), output.state
 
     def _loss(self, output: Output, targets: Tensor) -> Tensor:
         logits = self.model.logits(output.dropped)
