@@ -45,6 +45,12 @@ def run(
     ] = None,
     device: DeviceOption = "auto",
     executor: Annotated[str, typer.Option(help="Who trains the members: local.")] = "local",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="A training that takes longer saves how far it is so often.")
+    ] = 10.0,
+    hang_minutes: Annotated[
+        float, typer.Option(help="A worker that does no training step for so long is replaced.")
+    ] = 30.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
     debug: DebugOption = False,
@@ -63,7 +69,16 @@ def run(
         _print_plan(engine.plan(loaded, device))
         return
     console = Console(stderr=True, quiet=quiet)
-    result = engine.run(loaded, store, workers, device, executor, ConsoleReporter(console))
+    result = engine.run(
+        loaded,
+        store,
+        workers,
+        device,
+        executor,
+        ConsoleReporter(console),
+        checkpoint_minutes=checkpoint_minutes,
+        hang_minutes=hang_minutes,
+    )
     table = _print_table(result, Console())
     path = result.store.save_table("variability", table)
     console.print(f"members in {result.store.path}, table in {path}", highlight=False, soft_wrap=True, markup=False)

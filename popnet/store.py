@@ -9,6 +9,7 @@
     features/ID.safetensors     where it names representations: [examples, ...] float32 of each layer
     trajectories/ID.safetensors where it keeps the weights of every epoch: [epochs + 1, weights] float32
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
+    checkpoints/ID.safetensors         how far an unfinished member is; removed when it is finished
     tables/NAME.csv             what the last run printed
 
 Files are written aside, flushed to disk and renamed, and only then entered in the ledger: whatever the ledger calls
@@ -101,6 +102,7 @@ class Store:
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         self.path = Path(path)
         self._lock: BinaryIO | None = None
+        self._database: sqlite3.Connection | None = None
         header = self.path / "store.json"
         if not header.exists():
             if not create:
@@ -142,16 +144,27 @@ class Store:
 
     @contextmanager
     def _ledger(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the block. Raises StoreError for whatever SQLite cannot do, a damaged file included."""
-        path = self.path / "ledger.sqlite"
+        """A connection for the block: while locked always the same, since closing the last one costs two more flushes.
+
+        Raises StoreError for whatever SQLite cannot do, a damaged file included.
+        """
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=30, uri=True)) as database:
-                local = not _file_system(self.path).startswith(_NETWORK_FILE_SYSTEMS)
-                database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
-                database.execute("PRAGMA synchronous=FULL")
+            if self._database is not None:
+                self._database.row_factory = None
+                yield self._database
+                return
+            with closing(self._connect()) as database:
                 yield database
         except (sqlite3.Error, pd.errors.DatabaseError) as error:
-            raise StoreError(f"{path}: {error}") from None
+            raise StoreError(f"{self.path / 'ledger.sqlite'}: {error}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self.path / "ledger.sqlite"
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=30, uri=True)
+        local = not _file_system(self.path).startswith(_NETWORK_FILE_SYSTEMS)
+        database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
+        database.execute("PRAGMA synchronous=FULL")
+        return database
 
     # -- one run at a time ---------------------------------------------------------------------------------------------
 
@@ -177,8 +190,17 @@ class Store:
         handle.flush()
         self._header = self._read_header()  # another run may have ended since this store was opened
         self._lock = handle
+        try:
+            with self._ledger():
+                self._database = self._connect()
+        except StoreError:
+            self.unlock()
+            raise
 
     def unlock(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -221,41 +243,30 @@ class Store:
 
     def record_done(self, member: Member, finished: Finished) -> None:
         """Enter a finished member and its history, in one transaction."""
-        self._record(
-            member,
-            status="done",
-            views=json.dumps([list(view.key) for view in finished.views]),
-            labels=finished.labels,
-            accuracy=finished.accuracy,
-            cross_entropy=finished.cross_entropy,
-            weights_digest=finished.weights_digest,
-            predictions_digest=finished.predictions_digest,
-            seconds=finished.seconds,
-            history=finished.history,
-        )
+        self.record_all_done([(member, finished)])
+
+    def record_all_done(self, entries: Sequence[tuple[Member, Finished]]) -> None:
+        """Enter several finished members and their histories in one transaction: the disk is waited for once."""
+        with self._ledger() as database, database:
+            for member, finished in entries:
+                _insert(
+                    database,
+                    member,
+                    status="done",
+                    views=json.dumps([list(view.key) for view in finished.views]),
+                    labels=finished.labels,
+                    accuracy=finished.accuracy,
+                    cross_entropy=finished.cross_entropy,
+                    weights_digest=finished.weights_digest,
+                    predictions_digest=finished.predictions_digest,
+                    seconds=finished.seconds,
+                    history=finished.history,
+                )
 
     def record_failed(self, member: Member, error: str, seconds: float) -> None:
         """Enter a member that could not be trained, with its error."""
-        self._record(member, status="failed", error=error, seconds=seconds, history=())
-
-    def _record(self, member: Member, *, history: Sequence[Sequence[float]], **fields: Any) -> None:
-        row = {
-            "id": member.id,
-            **{source: str(seed) for source, seed in member.seeds.items()},
-            "replica": member.replica,
-            "onset": member.onset,
-            "recipe": member.recipe.digest,
-            "identity": json.dumps(member.identity, sort_keys=True),
-            "device": member.platform.device,
-            "versions": json.dumps(dict(member.platform.versions), sort_keys=True),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **fields,
-        }
-        marks = ", ".join("?" * len(row))
         with self._ledger() as database, database:
-            database.execute(f"INSERT OR REPLACE INTO members ({', '.join(row)}) VALUES ({marks})", list(row.values()))
-            database.execute("DELETE FROM history WHERE id = ?", [member.id])
-            database.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", [(member.id, *h) for h in history])
+            _insert(database, member, status="failed", error=error, seconds=seconds, history=())
 
     def save_labels(self, digest: str, labels: NDArray[np.int64]) -> None:
         path = self.path / "labels" / f"{digest}.safetensors"
@@ -274,9 +285,11 @@ class Store:
             path.unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
-        """Give back the space of shared beginnings, once nothing waits for them."""
+        """Give back the space of shared beginnings, once nothing waits for them, and of members that are finished."""
+        done = self.done()
         for path in (self.path / "checkpoints").glob("*.safetensors"):
-            path.unlink(missing_ok=True)
+            if "-" in path.stem or path.stem in done:
+                path.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.path).free
@@ -297,6 +310,10 @@ class Store:
 
     def checkpoint_path(self, trunk_id: str, epoch: int) -> Path:
         return self.path / "checkpoints" / f"{trunk_id}-{epoch}.safetensors"
+
+    def partial_path(self, name: str) -> Path:
+        """Of a member or a shared beginning that is being trained."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -414,6 +431,26 @@ class Store:
             except StoreError as error:
                 problems[key] = str(error)
         return problems
+
+
+def _insert(database: sqlite3.Connection, member: Member, *, history: Sequence[Sequence[float]], **fields: Any) -> None:
+    """One member's row and history, in place of what was there."""
+    row = {
+        "id": member.id,
+        **{source: str(seed) for source, seed in member.seeds.items()},
+        "replica": member.replica,
+        "onset": member.onset,
+        "recipe": member.recipe.digest,
+        "identity": json.dumps(member.identity, sort_keys=True),
+        "device": member.platform.device,
+        "versions": json.dumps(dict(member.platform.versions), sort_keys=True),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **fields,
+    }
+    marks = ", ".join("?" * len(row))
+    database.execute(f"INSERT OR REPLACE INTO members ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    database.execute("DELETE FROM history WHERE id = ?", [member.id])
+    database.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", [(member.id, *h) for h in history])
 
 
 def _left_by_creation(entry: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,35 @@ def smoothed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def rmsprop(groups: list, lr: float) -> torch.optim.Optimizer:
     return torch.optim.RMSprop(groups, lr=lr)
+
+
+class Fated(RandomNet):
+    """Something happens in its process in the forward pass number `at`, once in all: a mark is left."""
+
+    def __init__(self, inputs: int, classes: int, at: int, mark: str, happen: Callable[[], None]) -> None:
+        super().__init__(inputs, classes)
+        self.at, self.mark, self.happen, self.passes = at, mark, happen, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        if self.passes == self.at and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            self.happen()
+        return super().forward(x)
+
+
+def _fated(happen: Callable[[], None], seeds: tuple[int, ...] | None = (2,)) -> Callable[..., nn.Module]:
+    def build(input_shape: tuple[int, int, int], classes: int, at: int, mark: str, parent: int) -> nn.Module:
+        here = (seeds is None or torch.initial_seed() in seeds) and os.getpid() != parent
+        return Fated(int(np.prod(input_shape)), classes, at if here else -1, mark, happen)
+
+    return build
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+dies_once_in_step = _fated(_die)
+dies_once_in_step_of_any_seed = _fated(_die, None)
+hangs_once_in_step = _fated(lambda: time.sleep(3600))

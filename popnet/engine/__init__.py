@@ -89,6 +89,8 @@ def run(
     executor: str = "local",
     reporter: Reporter | None = None,
     order: Callable[[list[Member]], list[Member]] = list,
+    checkpoint_minutes: float = 10.0,
+    hang_minutes: float = 30.0,
 ) -> Result:
     """Train every member that the store lacks, and return what the tables are made from.
 
@@ -100,6 +102,9 @@ def run(
         executor: `local`.
         reporter: is told of progress; default silent.
         order: the order in which members are started; never changes a result.
+        checkpoint_minutes: a training that takes longer saves how far it is so often, at the end of an epoch.
+        hang_minutes: a worker that does no training step for so long (before its first: three times as long) is
+            ended, and its member trained again.
 
     Raises:
         ConfigError, DataError, StoreError: before any training, whatever is wrong.
@@ -110,7 +115,7 @@ def run(
     recipes = {m.recipe.digest: m.recipe for m in wanted.members}
     threads = max(recipe.threads for recipe in recipes.values())
     workers = max(available_cores() // threads, 1) if workers is None else workers
-    _check_arguments(wanted, workers, executor)
+    _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
     datasets = _load(recipes)
     _check_models(wanted, datasets)
     steps = {
@@ -127,8 +132,12 @@ def run(
         missing = order(missing_members(wanted, opened))
         if missing:
             _check_space(wanted, missing, datasets, opened)
-            with _shared(datasets, opened) as shared, LocalExecutor(workers, shared, threads) as local:
-                _train(Training(wanted, opened, missing, steps), local, reporter or Silent())
+            training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
+            with (
+                _shared(datasets, opened) as shared,
+                LocalExecutor(workers, shared, threads, 60.0 * hang_minutes) as local,
+            ):
+                _train(training, local, reporter or Silent())
     finally:
         opened.unlock()
     return Result(wanted, opened)
@@ -178,11 +187,14 @@ def _shared(datasets: Mapping[str, Dataset | Text], store: Store) -> Iterator[di
                 os.close(entry.memory.descriptor)
 
 
-def _check_arguments(wanted: Plan, workers: int, executor: str) -> None:
+def _check_arguments(wanted: Plan, workers: int, executor: str, checkpoint_minutes: float, hang_minutes: float) -> None:
     if workers < 1:
         raise ConfigError(f"workers is {workers}: at least 1 is needed")
     if executor not in EXECUTORS:
         raise ConfigError(f"unknown executor {executor!r}; {config.nearest(executor, EXECUTORS)}")
+    for name, minutes in (("checkpoint_minutes", checkpoint_minutes), ("hang_minutes", hang_minutes)):
+        if not minutes > 0:
+            raise ConfigError(f"{name} is {minutes:g}: it must be above 0 (inf: never)")
     on_cpu = wanted.platform.device.startswith("cpu")
     for m in wanted.members:
         if on_cpu and m.seeds.kernels != 1 and m.recipe.kernels.mode == "hardware":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from popnet.protocol import Member, View
+from popnet.protocol import Member, Platform, View
 from popnet.store import Finished
 
 
@@ -13,19 +13,40 @@ from popnet.store import Finished
 class Job:
     """Train one member to its end, or, where `checkpoints` are given, only its beginning, saving one at each epoch.
 
-    `dataset` is the key of its data set; `fork` a checkpoint to start from.
+    Attributes:
+        dataset: the key of its data set.
+        outputs: the files to write, by what they hold: predictions, and what else the recipe keeps.
+        fork: a checkpoint of the member's beginning to start from.
+        partial: where the job saves how far it is every `checkpoint_seconds` (at the end of an epoch), and from where
+            it goes on; None where the optimiser's state cannot be saved.
     """
 
     member: Member
     views: tuple[View, ...]
     dataset: str
-    store: Path
+    outputs: tuple[tuple[str, Path], ...]
     fork: Path | None = None
     checkpoints: tuple[tuple[int, Path], ...] = ()
+    partial: Path | None = None
+    checkpoint_seconds: float = float("inf")
 
     @property
     def last_epoch(self) -> int:
         return self.checkpoints[-1][0] if self.checkpoints else self.member.recipe.epochs
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker's first words: how many members it takes at once, and what kind of device it is, on which machine."""
+
+    room: int
+    platform: Platform
+    machine: str
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Training steps (or batches of an evaluation) were done since the last word: the worker does not hang."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,13 @@ class Checkpointed:
     """The shared beginning has reached this epoch, and its file is in place."""
 
     epoch: int
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something that a person should read."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +89,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class Died:
-    """The worker ended without a word: killed, or out of memory."""
+    """The worker ended without a word: killed, out of memory, or hanging. `counts`: the member may be to blame."""
 
     reason: str
+    counts: bool = True
 
 
-Event = Progressed | Checkpointed | Done | Failed | Died
+Event = Stepped | Progressed | Checkpointed | Noted | Done | Failed | Died
+ENDS = (Done, Failed, Died)
+"""The events after which a job runs no more."""

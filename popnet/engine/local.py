@@ -1,4 +1,4 @@
-"""The local executor: worker processes on this machine, each training one member at a time.
+"""The local executor: worker processes on this machine, which take as many members at a time as they say.
 
 Workers are started as programs of their own, never forked: a fork after a parallel region hangs, and a program needs no
 `if __name__ == "__main__"` in the caller's script.
@@ -6,18 +6,20 @@ Workers are started as programs of their own, never forked: a fork after a paral
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from popnet.engine.jobs import Died, Done, Event, Failed, Job
-from popnet.engine.sharing import SharedDataset, SharedText
+from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
+from popnet.engine.sharing import Shared
+from popnet.engine.silence import Silence
 
 _MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
@@ -37,9 +39,13 @@ def _environment(threads: int) -> dict[str, str]:
 
 @dataclass
 class _Worker:
+    """A process, the jobs it has by number, and when it last gave a sign of progress."""
+
     process: subprocess.Popen[bytes]
     connection: Connection
-    job: Job | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)
+    room: int = 1
+    silence: Silence = field(default_factory=Silence)
 
 
 class LocalExecutor:
@@ -49,11 +55,16 @@ class LocalExecutor:
         workers: how many processes; they are started when the first jobs come.
         datasets: by the key that jobs name.
         threads: of each worker, for the environment that its libraries read.
+        hang_seconds: a worker that does no training step for so long is killed (see `Silence`).
     """
 
-    def __init__(self, workers: int, datasets: Mapping[str, SharedDataset | SharedText], threads: int = 1) -> None:
+    def __init__(
+        self, workers: int, datasets: Mapping[str, Shared], threads: int = 1, hang_seconds: float = float("inf")
+    ) -> None:
         self._size, self._datasets, self._threads = workers, dict(datasets), threads
+        self._hang_seconds = hang_seconds
         self._workers: list[_Worker] = []
+        self._numbers = itertools.count()
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -68,39 +79,55 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        """How many more jobs can start now."""
-        return self._size - sum(worker.job is not None for worker in self._workers)
+        """How many more jobs can start now; a worker that is still to come has room for one."""
+        free = sum(worker.room - len(worker.jobs) for worker in self._workers)
+        return free + self._size - len(self._workers)
 
     @property
     def running(self) -> Sequence[Job]:
-        return [worker.job for worker in self._workers if worker.job is not None]
+        return [job for worker in self._workers for job in worker.jobs.values()]
 
     def start(self, job: Job) -> None:
-        """Give a job to an idle worker, starting one where none is."""
-        worker = next((worker for worker in self._workers if worker.job is None), None)
+        """Give a job to a worker that has room, starting one where none has."""
+        worker = next((worker for worker in self._workers if len(worker.jobs) < worker.room), None)
         if worker is None:
             worker = self._spawn()
             self._workers.append(worker)
-        worker.job = job
+        if not worker.jobs:
+            worker.silence.restart()
+        number = next(self._numbers)
+        worker.jobs[number] = job
         with suppress(OSError):  # of a dead worker, which `wait` reports
-            worker.connection.send(job)
+            worker.connection.send((number, job))
 
     def wait(self, timeout: float) -> list[tuple[Job, Event]]:
         """What happened to the running jobs, at the latest after `timeout` seconds."""
-        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+        busy = {worker.connection: worker for worker in self._workers if worker.jobs}
         events: list[tuple[Job, Event]] = []
         for ready in wait(list(busy), timeout):
-            worker = busy[ready]  # type: ignore[index]
-            job = worker.job
-            assert job is not None
-            try:
-                event: Event = worker.connection.recv()
-            except (EOFError, OSError):
-                event = Died(self._bury(worker))
-            if isinstance(event, (Done, Failed)):
-                worker.job = None
-            events.append((job, event))
+            events += self._hear(busy[ready])  # type: ignore[index]
+        for worker in [worker for worker in self._workers if worker.jobs]:
+            if worker.silence.exceeds(self._hang_seconds):
+                worker.process.kill()
+                self._bury(worker)
+                reason = f"no training step in {worker.silence.seconds():.0f} s, so the worker process was ended"
+                events += [(job, Died(reason)) for job in worker.jobs.values()]
         return events
+
+    def _hear(self, worker: _Worker) -> list[tuple[Job, Event]]:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            reason = self._bury(worker)
+            return [(job, Died(reason)) for job in worker.jobs.values()]
+        if isinstance(message, Ready):
+            worker.room = message.room
+            worker.silence.restart()
+            return []
+        number, event = message
+        worker.silence.broken(event)
+        job = worker.jobs.pop(number) if isinstance(event, ENDS) else worker.jobs[number]
+        return [(job, event)]
 
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()

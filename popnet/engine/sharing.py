@@ -70,6 +70,9 @@ class SharedText:
         return ResidentText(tensors["train"], tensors["validation"], tensors["test"], self.vocabulary)
 
 
+Shared = SharedDataset | SharedText
+
+
 def share(dataset: Dataset | Text, labels_digest: str) -> SharedDataset | SharedText:
     """Copy a data set into anonymous shared memory; close the descriptor to give the memory back."""
     if isinstance(dataset, Text):

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Job, Progressed
+from popnet.engine.checkpoints import epoch_of
+from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Job, Noted, Progressed
 from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
 from popnet.protocol import Member, Plan, Trunk, View
-from popnet.store import Store
+from popnet.store import Finished, Store
 
 _ATTEMPTS = 3
+"""How often a member is trained whose worker dies; one that gets further than ever before starts counting anew."""
 
 
 class Executor(Protocol):
@@ -35,13 +37,18 @@ def missing_members(plan: Plan, store: Store) -> list[Member]:
     done = store.done()
 
     def complete(m: Member) -> bool:
-        kept = [store.weights_path(m.id)] if "weights" in m.recipe.keep else []
-        kept += [store.trajectory_path(m.id)] if "trajectory" in m.recipe.keep else []
-        kept += [store.features_path(m.id)] if m.recipe.features is not None else []
         views = m.id in done and done[m.id].issuperset(plan.views[m.id])
-        return views and all(path.exists() for path in kept)
+        return views and all(path.exists() for _, path in _outputs(m, store))
 
     return [m for m in plan.members if not complete(m)]
+
+
+def _outputs(m: Member, store: Store) -> tuple[tuple[str, Path], ...]:
+    """The files of a finished member, by what they hold; its predictions last, for they make it complete."""
+    kept = [("weights", store.weights_path(m.id))] if "weights" in m.recipe.keep else []
+    kept += [("features", store.features_path(m.id))] if m.recipe.features is not None else []
+    kept += [("trajectory", store.trajectory_path(m.id))] if "trajectory" in m.recipe.keep else []
+    return (*kept, ("predictions", store.predictions_path(m.id)))
 
 
 class Training:
@@ -52,13 +59,24 @@ class Training:
         store: locked by this process.
         members: the members to train, in the order in which to start them.
         steps_per_epoch: by recipe digest.
+        checkpoint_seconds: how often a training that takes long saves how far it is.
     """
 
-    def __init__(self, plan: Plan, store: Store, members: Sequence[Member], steps_per_epoch: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        members: Sequence[Member],
+        steps_per_epoch: Mapping[str, int],
+        checkpoint_seconds: float = float("inf"),
+    ) -> None:
         self._plan, self._store, self._steps = plan, store, steps_per_epoch
+        self._checkpoint_seconds = checkpoint_seconds
+        self._keys: dict[str, str] = {}
         self._ready: deque[Job] = deque()
         self._waiting: dict[Path, list[Job]] = {}
         self._attempts: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
         self._trunks = {
             (trunk.member.id, trunk.views): trunk for trunk in plan.trunks(_forkable(members), steps_per_epoch)
         }
@@ -79,7 +97,9 @@ class Training:
         while self._ready or executor.running:
             while self._ready and executor.capacity > 0:
                 executor.start(self._ready.popleft())
-            for job, event in executor.wait(timeout=1.0):
+            events = executor.wait(timeout=1.0)
+            self._record([(job, event.finished) for job, event in events if isinstance(event, Done)], reporter)
+            for job, event in events:
                 self._handle(job, event, reporter)
         self._store.remove_checkpoints()
 
@@ -91,17 +111,21 @@ class Training:
         there = [entry for entry in paths if entry[1].exists()]
         rest = tuple(entry for entry in paths if not there or entry[0] > there[-1][0])
         if rest:
-            self._ready.append(self._job(trunk.member, trunk.views, there[-1][1] if there else None, rest))
+            partial = self._store.partial_path(trunk.id)
+            if epoch_of(partial) > rest[0][0]:  # past a checkpoint that has gone
+                partial.unlink()
+            fork = there[-1][1] if there else None
+            self._ready.append(self._job(trunk.member, trunk.views, trunk.id, fork, rest))
 
     def _add_member(self, m: Member) -> None:
         trunk = self._trunks.get((m.trunk.id, self._views(m))) if _forkable([m]) else None
         leaves = m.diverges(self._steps[m.recipe.digest])
         epochs = [] if trunk is None else [epoch for epoch in trunk.epochs if epoch <= leaves]
         if trunk is None or not epochs:
-            self._ready.append(self._job(m, self._views(m)))
+            self._ready.append(self._job(m, self._views(m), m.id))
             return
         path = self._store.checkpoint_path(trunk.id, epochs[-1])
-        job = self._job(m, self._views(m), fork=path)
+        job = self._job(m, self._views(m), m.id, path)
         if path.exists():
             self._ready.append(job)
         else:
@@ -111,34 +135,65 @@ class Training:
         self,
         m: Member,
         views: tuple[View, ...],
+        name: str,
         fork: Path | None = None,
         checkpoints: tuple[tuple[int, Path], ...] = (),
     ) -> Job:
-        return Job(m, views, m.recipe.dataset.model_dump_json(), self._store.path, fork, checkpoints)
+        recipe = m.recipe
+        if recipe.digest not in self._keys:
+            self._keys[recipe.digest] = recipe.dataset.model_dump_json()
+        return Job(
+            m,
+            views,
+            self._keys[recipe.digest],
+            outputs=() if checkpoints else _outputs(m, self._store),
+            fork=fork,
+            checkpoints=checkpoints,
+            partial=self._store.partial_path(name) if _forkable([m]) else None,
+            checkpoint_seconds=self._checkpoint_seconds,
+        )
 
     def _first_epoch(self, job: Job) -> int:
-        return 0 if job.fork is None else int(job.fork.stem.rpartition("-")[2])
+        forked = 0 if job.fork is None else int(job.fork.stem.rpartition("-")[2])
+        return forked if job.partial is None else max(forked, epoch_of(job.partial))
+
+    def _record(self, ended: Sequence[tuple[Job, Finished | None]], reporter: Reporter) -> None:
+        """Enter what is finished, in one transaction; only then do its checkpoints go."""
+        finished = [(job.member, made) for job, made in ended if made is not None]
+        if finished:
+            self._store.record_all_done(finished)
+        for job, _ in ended:
+            if job.partial is not None:
+                job.partial.unlink(missing_ok=True)
+        for _ in finished:
+            reporter.member()
 
     def _handle(self, job: Job, event: Event, reporter: Reporter) -> None:
         if isinstance(event, Progressed):
+            self._advance(job, event.epoch)
             reporter.epoch()
         elif isinstance(event, Checkpointed):
             path = dict(job.checkpoints)[event.epoch]
             self._ready.extendleft(reversed(self._waiting.pop(path, [])))
-        elif isinstance(event, Done):
-            if event.finished is not None:
-                self._store.record_done(job.member, event.finished)
-                reporter.member()
+        elif isinstance(event, Noted):
+            reporter.message(event.text)
         elif isinstance(event, Failed):
             if event.fatal:
                 raise StoreError(event.error)
             self._fail(job, event.error, event.seconds, reporter)
         elif isinstance(event, Died):
-            self._retry(job, event.reason, reporter)
+            self._retry(job, event, reporter)
+
+    def _advance(self, job: Job, epoch: int) -> None:
+        if epoch > self._reached.get(_key(job), 0):
+            self._reached[_key(job)] = epoch
+            self._attempts.pop(_key(job), None)
 
     def _fail(self, job: Job, error: str, seconds: float, reporter: Reporter) -> None:
         """Enter a failure; a beginning that fails takes with it the members that wait for it."""
         failed = [job]
+        if job.partial is not None:
+            job.partial.unlink(missing_ok=True)
         if job.checkpoints:
             failed = [waiting for _, path in job.checkpoints for waiting in self._waiting.pop(path, [])]
         for entry in failed:
@@ -146,14 +201,18 @@ class Training:
             reporter.member(failed=True)
             reporter.message(f"member {entry.member.id} failed: {error}")
 
-    def _retry(self, job: Job, reason: str, reporter: Reporter) -> None:
-        key = f"{job.member.id} {bool(job.checkpoints)}"
-        self._attempts[key] = self._attempts.get(key, 0) + 1
-        if self._attempts[key] >= _ATTEMPTS:
-            self._fail(job, f"{reason}, {_ATTEMPTS} times", 0.0, reporter)
+    def _retry(self, job: Job, death: Died, reporter: Reporter) -> None:
+        attempts = self._attempts.get(_key(job), 0) + death.counts
+        self._attempts[_key(job)] = attempts
+        if attempts >= _ATTEMPTS:
+            self._fail(job, f"{death.reason}, {_ATTEMPTS} times", 0.0, reporter)
             return
-        reporter.message(f"member {job.member.id}: {reason}; it is trained again")
+        reporter.message(f"member {job.member.id}: {death.reason}; it is trained again")
         self._ready.appendleft(job)
+
+
+def _key(job: Job) -> str:
+    return f"{job.member.id} {bool(job.checkpoints)}"
 
 
 def _forkable(members: Sequence[Member]) -> list[Member]:

@@ -29,7 +29,7 @@ from popnet.training.optimizers import FlatParameters, build
 from popnet.training.perturbations import perturb
 from popnet.training.schedules import learning_rate
 from popnet.training.stabilisers import clip
-from popnet.training.trainer import HISTORY, Progress, seeded_build
+from popnet.training.trainer import HISTORY, Progress, nobody, seeded_build
 
 _STEP_BITS = 20
 """A mask's counter holds epoch << 20 | step in the epoch (`popnet.config.LANGUAGE_EPOCHS` is what remains)."""
@@ -79,6 +79,9 @@ class LanguageTrainer:
         member: what to train.
         text: the data, resident in memory.
         device: where.
+
+    Attributes:
+        on_step: is called after each training step and each segment of an evaluation: a sign of progress.
     """
 
     def __init__(self, member: Member, text: ResidentText, device: str | torch.device = "cpu") -> None:
@@ -100,6 +103,7 @@ class LanguageTrainer:
         self._averaged = 0
         self._snapshots: list[Tensor] = []
         self._predicted: dict[str, Tensor] | None = None
+        self.on_step: Callable[[], None] = nobody
 
     def run(self, until: int | None = None, progress: Progress | None = None) -> None:
         """Train up to the end of epoch `until` (default: all epochs).
@@ -182,6 +186,7 @@ class LanguageTrainer:
             total += loss * length
             position += length
             step += 1
+            self.on_step()
         return total / max(position, 1), rate
 
     def _step(self, tokens: Tensor, state: State, seed: int, epoch: int, step: int, rate: float) -> tuple[float, State]:
@@ -262,6 +267,7 @@ class LanguageTrainer:
                 state = output.state
                 total += float(self._loss(output, targets)) * targets.numel()
                 tokens += targets.numel()
+                self.on_step()
         loss = total / tokens
         if not math.isfinite(loss):
             raise TrainingError(
@@ -287,6 +293,7 @@ class LanguageTrainer:
                     output = self.model(inputs, states[view])
                     states[view] = output.state
                     logits.append(self.model.logits(output.dropped)[:, 0])
+                self.on_step()
                 inside = kept[(kept >= first) & (kept < first + len(targets))] - first
                 parts.append(_described(torch.stack(logits), targets[:, 0], inside))
         whole = {

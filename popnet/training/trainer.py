@@ -38,6 +38,10 @@ Progress = Callable[[int, float], None]
 """Called after each epoch with the number of epochs done and the epoch's mean training loss."""
 
 
+def nobody() -> None:
+    """Whom a trainer tells of its steps where nobody listens."""
+
+
 def initialised_model(recipe: Recipe, init_seed: int, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The recipe's model with the weights that `init_seed` gives; torch's own random state is left as it was.
 
@@ -70,6 +74,9 @@ class Trainer:
         train, test: the data, resident in memory.
         classes: how many.
         views: the views of the test images to predict, the original first.
+
+    Attributes:
+        on_step: is called after each training step and each batch of an evaluation: a sign of progress.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class Trainer:
         self._final: NDArray[np.float32] | None = None
         self._averaging = None if recipe.averaging is None else WeightAverage(recipe.averaging, self._flat)
         self._trajectory: list[Tensor] = []
+        self.on_step: Callable[[], None] = nobody
 
     def run(self, until: int | None = None, progress: Progress | None = None) -> None:
         """Train up to the end of epoch `until` (default: all epochs).
@@ -180,6 +188,7 @@ class Trainer:
             start = step * self.recipe.batch_size
             indices = orders[shuffle][start : start + self.recipe.batch_size]
             loss = self._step(epoch, step, first + step, indices)
+            self.on_step()
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} at epoch {epoch + 1} of {self.recipe.epochs}, "
@@ -270,6 +279,7 @@ class Trainer:
                     m.momentum = 1.0 / count
                 buffer = self._buffer(len(indices), self.recipe.precision)
                 self.model(self._train.view_batch(indices, buffer, ORIGINAL))
+                self.on_step()
         for m, momentum in zip(norms, before):
             m.momentum = momentum
 
@@ -285,6 +295,7 @@ class Trainer:
                 for indices in everything.split(size):
                     images = test.view_batch(indices, self._buffer(len(indices), precision), view)
                     batches.append(self.model(images).float())
+                    self.on_step()
                 rows.append(torch.cat(batches))
         logits = torch.stack(rows)
         if not torch.isfinite(logits).all():
