@@ -50,7 +50,7 @@ def run(
     ] = 10.0,
     hang_minutes: Annotated[
         float, typer.Option(help="A worker that does no training step for so long is replaced.")
-    ] = 30.0,
+    ] = 10.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
     debug: DebugOption = False,

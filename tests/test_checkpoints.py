@@ -97,7 +97,7 @@ def test_a_hanging_worker_is_replaced(tmp_path: Path) -> None:
     kwargs = {"mark": str(tmp_path / "mark"), "parent": os.getpid(), "at": 4}
     model = {"import": "user_parts:hangs_once_in_step", "kwargs": kwargs}
     made = experiment([INIT], 3, model=model, epochs=4)
-    result = run(made, tmp_path / "store", workers=2, reporter=counter, hang_minutes=3 / 60)
+    result = run(made, tmp_path / "store", workers=2, reporter=counter, hang_minutes=6 / 60)
     assert (tmp_path / "mark").exists()
     assert counter.trained == 3
     assert any("no training step in" in message for message in counter.messages)

@@ -90,7 +90,7 @@ def run(
     reporter: Reporter | None = None,
     order: Callable[[list[Member]], list[Member]] = list,
     checkpoint_minutes: float = 10.0,
-    hang_minutes: float = 30.0,
+    hang_minutes: float = 10.0,
 ) -> Result:
     """Train every member that the store lacks, and return what the tables are made from.
 
@@ -103,7 +103,7 @@ def run(
         reporter: is told of progress; default silent.
         order: the order in which members are started; never changes a result.
         checkpoint_minutes: a training that takes longer saves how far it is so often, at the end of an epoch.
-        hang_minutes: a worker that does no training step for so long (before its first: three times as long) is
+        hang_minutes: a worker that does no training step for so long (before its first: six times as long) is
             ended, and its member trained again.
 
     Raises:

@@ -6,7 +6,7 @@ import time
 
 from popnet.engine.jobs import ENDS, Event, Noted
 
-_PATIENCE_AT_FIRST = 3
+_PATIENCE_AT_FIRST = 6
 """The first step of a job may take so many times as long: libraries load, kernels are chosen, programs compiled."""
 
 
@@ -31,5 +31,5 @@ class Silence:
         return time.monotonic() - self._since
 
     def exceeds(self, seconds: float) -> bool:
-        """Whether it has lasted longer than `seconds`, or, before the first step of a job, three times as long."""
+        """Whether it has lasted longer than `seconds`, or, before the first step of a job, six times as long."""
         return self.seconds() > seconds * (1 if self._stepped else _PATIENCE_AT_FIRST)
