@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import popnet
 from popnet.config import from_mapping
 from popnet.errors import ConfigError
 from popnet.metrics import runs
-from popnet.report import theory, theory_figures
+from popnet.report import measured_figures, theory, theory_figures
+from popnet.report.document import build
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,16 @@ def test_settings_are_drawn_where_recipes_differ_in_them_alone(store):
     assert "learning-rates" in found
     assert not {kind for kind in found if kind.startswith("pokes")}
     assert "learning-rates" not in kinds(read(store, "base", "short"))
+
+
+def test_reports_of_jordan_s_experiments_show_them(store):
+    _, evidence = build([store], figures=False)
+    experiment = evidence[0].measured.experiment.model_copy(update={"name": "jordan_tiny"})
+    renamed = replace(evidence[0].measured, experiment=experiment)
+    titles = [figure.title for figure in measured_figures.figures_of(renamed)]
+    assert {"Calibration of the votes", "SD between runs by epochs", "One weight poked: base"} <= set(titles)
+    assert titles.count("Accuracy over runs") == 1
+    assert "Calibration of the votes" not in [f.title for f in measured_figures.figures_of(evidence[0].measured)]
 
 
 def test_pokes_are_set_against_their_own_twins(store, monkeypatch):

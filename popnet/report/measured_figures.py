@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from popnet.metrics import theory
+from popnet.metrics.runs import read
+from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.metrics.variability import standard_deviation
 from popnet.report import panels
 from popnet.report.claims.onset import onsets
-from popnet.report.claims.rows import is_plain
+from popnet.report.claims.rows import is_plain, is_single
 from popnet.report.content import Figure, Panel
 from popnet.report.convergence import SUBSETS, convergence
 from popnet.report.curves import Spread, spread
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import IMAGES, quantity
+from popnet.report.theory_figures import drawn as drawn_theory
 
 _CONVERGING = (*IMAGES[:2], "ppl_sd", *IMAGES[2:], "ensemble_ppl_delta")
 _LEAST_RUNS = 4
@@ -32,6 +36,7 @@ def figures_of(measured: Measured) -> Iterator[Figure]:
     yield from _convergence(measured)
     yield from bit_changes([measured])
     yield from _twins(measured)
+    yield from _theory(measured)
 
 
 def bit_changes(experiments: Sequence[Measured]) -> Iterator[Figure]:
@@ -147,6 +152,22 @@ def _twins(measured: Measured) -> Iterator[Figure]:
         tuple(drawn),
         tuple(enumerate(variants)),
     )
+
+
+def _theory(measured: Measured) -> Iterator[Figure]:
+    """Jordan's (2024) figures, for experiments that reproduce that paper's."""
+    if not any(name.startswith("jordan") for name in (measured.experiment.name, *measured.experiment.published)):
+        return
+    names = [row.name for row in measured.rows if is_single(row) and row.finished >= LEAST_MEMBERS]
+    populations = {name: read(f"{measured.store}:{name}", least=LEAST_MEMBERS) for name in names}
+    if not populations:
+        return
+    summaries = {name: theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()}
+    for figure in drawn_theory(populations, summaries):
+        if figure.kind != "accuracy":  # `_distributions` shows these
+            alt = f"{figure.caption}: {', '.join(names)}."
+            text = f"{figure.caption} (Jordan 2024; `popnet theory` prints the numbers)."
+            yield Figure(figure.caption, text, alt, (Panel(figure.caption, figure.svg),))
 
 
 def _distributions(measured: Measured) -> Iterator[Figure]:

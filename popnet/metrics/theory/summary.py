@@ -21,6 +21,9 @@ from popnet.metrics.theory.variance import (
     variance_lower_bound,
 )
 
+LEAST_MEMBERS = 8
+"""Of which a summary can be made."""
+
 
 @dataclass(frozen=True)
 class Summary:

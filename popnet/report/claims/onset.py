@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from popnet.config import Perturbation
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, told
+from popnet.report.claims.rows import is_single
 from popnet.report.claims.sources import ALIKE
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import Value, quantity
@@ -35,8 +36,7 @@ def onsets(measured: Measured) -> list[Onsets]:
     by_sources: dict[tuple[str, ...], list[Row]] = {}
     for row in measured.rows:
         variant = row.variant
-        plain = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
-        if plain and row.members >= 2 and variant.sources and variant.perturbation == Perturbation():
+        if is_single(row) and row.members >= 2 and variant.sources and variant.perturbation == Perturbation():
             by_sources.setdefault(tuple(s for s in variant.sources if s != "init") or ("init",), []).append(row)
     found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for sources, rows in by_sources.items()]
     return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]

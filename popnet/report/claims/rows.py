@@ -39,9 +39,13 @@ def groups(measured: Measured) -> list[Group]:
 def is_plain(row: Row) -> bool:
     """Whether a row is of single models, with its seeds from the first step to the last, and the papers' bit change."""
     variant = row.variant
-    single = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
     throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
-    return single and throughout and variant.cross is None and variant.perturbation == Perturbation()
+    return is_single(row) and throughout and variant.cross is None and variant.perturbation == Perturbation()
+
+
+def is_single(row: Row) -> bool:
+    """Whether a row is of single models, looked at once."""
+    return row.variant.ensemble == 1 and row.variant.snapshots is None and row.variant.views.name == "none"
 
 
 def _group(rows: Sequence[Row]) -> Group:
