@@ -80,7 +80,7 @@ def run(
         hang_minutes=hang_minutes,
     )
     table = _print_table(result, Console())
-    path = result.store.save_table("variability", table)
+    path = result.store.save_table(result.main_table, table)
     console.print(f"members in {result.store.path}, table in {path}", highlight=False, soft_wrap=True, markup=False)
     if table["failed"].sum():
         raise typer.Exit(1)
@@ -497,7 +497,7 @@ def _print_table(result: popnet.engine.Result, console: Console):  # type: ignor
     from popnet.report.tables import published, render
 
     experiment = result.plan.experiment
-    table = result.table("variability")
+    table = result.table()
     rows = [published(reference) for reference in experiment.published]
     beside = pd.concat(rows) if rows else None
     if beside is not None:

@@ -25,6 +25,7 @@ from popnet.engine.sharing import SharedDataset, SharedText, load_component, sha
 from popnet.engine.training import Training, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError
 from popnet.metrics.divergence import divergence_table
+from popnet.metrics.language_populations import language_table
 from popnet.metrics.populations import similarity_table, variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
 from popnet.store import Store, digest
@@ -39,10 +40,11 @@ EXECUTORS = ("local",)
 
 TABLES: Mapping[str, Callable[[Plan, Store], pd.DataFrame]] = {
     "variability": variability_table,
+    "language": language_table,
     "similarity": similarity_table,
     "divergence": divergence_table,
 }
-"""The tables that a run can be asked for, by the names of `measure`."""
+"""The tables that a run can be asked for, by the names of `measure`; a language model's variability is `language`."""
 
 
 class Interrupted(PopnetError):
@@ -62,15 +64,27 @@ class Result:
     plan: Plan
     store: Store
 
-    def table(self, name: str = "variability") -> pd.DataFrame:
-        """The table of one measure: a row for each variant, indexed by `variant`, in the order of the file.
+    @property
+    def main_table(self) -> str:
+        """The table that says how much members differ: `language` of language models, else `variability`."""
+        return "variability" if self.plan.experiment.recipe.language is None else "language"
+
+    def table(self, name: str | None = None) -> pd.DataFrame:
+        """The table of one measure, by default the main one: a row for each variant, indexed by `variant`, in order.
 
         Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks. Of
-        `similarity`: the mean linear CKA of each layer over all pairs of members. `divergence` has a row for each
-        variant, member and epoch, see `popnet.metrics.divergence`.
+        `language`: those of `popnet.metrics.LanguageVariability`, and the same. Of `similarity`: the mean linear CKA of
+        each layer over all pairs of members. `divergence` has a row for each variant, member and epoch, see
+        `popnet.metrics.divergence`.
         """
+        name = self.main_table if name is None else name
         if name not in TABLES:
             raise ConfigError(f"no table {name!r}; {config.nearest(name, TABLES)}")
+        if name in ("variability", "language") and name != self.main_table:
+            kind = "language models" if self.main_table == "language" else "models of images"
+            raise ConfigError(
+                f"no table {name!r}: {self.plan.experiment.name} trains {kind}: ask for {self.main_table!r}"
+            )
         return TABLES[name](self.plan, self.store)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from popnet.errors import DataError
+from popnet.metrics.language import LanguageVariability
 from popnet.metrics.predictions import open_labels, open_predictions
 from popnet.metrics.variability import RESAMPLES, Variability, variability
+
+if TYPE_CHECKING:
+    from popnet.metrics.language_populations import LanguagePopulation
 
 
 def measure_file(
@@ -34,28 +39,39 @@ def measure_file(
         ensemble_cross_entropy, resamples, bootstrap_seed, pairs_seed, threads, block: as for `variability`.
 
     Returns:
-        A DataFrame indexed by `variant` with the fields of `Variability`, then population, failed and marks, as
-        `popnet.report.render` prints it.
+        A DataFrame indexed by `variant` with the fields of `Variability`, or for a store of language models those of
+        `LanguageVariability`, then population, failed and marks, as `popnet.report.render` prints it.
 
     Raises:
         DataError: one sentence that names the file, for whatever is wrong with it.
     """
-    predictions = open_predictions(path)
+    options: dict[str, Any] = {
+        **{"resamples": resamples, "bootstrap_seed": bootstrap_seed, "pairs_seed": pairs_seed},
+        **{"threads": threads, "block": block},
+    }
+    row: Variability | LanguageVariability
     try:
-        row = variability(
-            predictions,
-            open_labels(labels_path) if labels_path is not None else _own_labels(Path(path)),
-            ensemble_cross_entropy=ensemble_cross_entropy,
-            resamples=resamples,
-            bootstrap_seed=bootstrap_seed,
-            pairs_seed=pairs_seed,
-            threads=threads,
-            block=block,
-        )
+        language = _language_population(Path(path))
+        if language is not None:
+            row = language.variability(**options)
+        else:
+            labels = open_labels(labels_path) if labels_path is not None else _own_labels(Path(path))
+            predictions = open_predictions(path)
+            row = variability(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy, **options)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     values = {**row.as_dict(), "population": row.members, "failed": 0, "marks": "; ".join(_marks(row))}
     return pd.DataFrame([values], index=pd.Index([name or Path(path).name], name="variant"))
+
+
+def _language_population(path: Path) -> LanguagePopulation | None:
+    """All finished members of a store of language models; None for anything else."""
+    if not (path / "store.json").exists():
+        return None
+    from popnet.metrics.language_populations import stored_population
+    from popnet.store import open_store
+
+    return stored_population(open_store(path))
 
 
 def _own_labels(path: Path) -> np.ndarray:
@@ -66,8 +82,9 @@ def _own_labels(path: Path) -> np.ndarray:
     return open_store(path).labels()
 
 
-def _marks(row: Variability) -> list[str]:
+def _marks(row: Variability | LanguageVariability) -> list[str]:
     marks = []
     if not row.all_pairs:
-        marks.append(f"ensembles: {row.ensemble_pairs:,} sampled pairs, Δ ± {row.ensemble_delta_error:.1g}")
+        error = row.ensemble_delta_error if isinstance(row, Variability) else row.ensemble_ppl_delta_error
+        marks.append(f"ensembles: {row.ensemble_pairs:,} sampled pairs, Δ ± {error:.1g}")
     return marks

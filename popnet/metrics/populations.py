@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,24 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
 
     A row with fewer than two finished members (or ensembles) has NaN metrics; `marks` says what a reader must know.
     """
+
+    def measured(population: Population, members: list[Member]) -> tuple[dict[str, float], list[str]]:
+        logits = population_logits(store, population, members)
+        return variability(logits, store.labels(members[0].id)).as_dict(), []
+
+    return population_table(plan, store, [field.name for field in fields(Variability)], measured)
+
+
+def population_table(
+    plan: Plan,
+    store: Store,
+    columns: Sequence[str],
+    measured: Callable[[Population, list[Member]], tuple[Mapping[str, float], Sequence[str]]],
+) -> pd.DataFrame:
+    """A row for each variant with `columns`, `members` among them, population, failed and marks.
+
+    measured: called where there are at least two finished members (or ensembles); gives the columns and more marks.
+    """
     done = frozenset(store.done())
     ledger = store.members()
     failed = set(ledger.index[ledger["status"] == "failed"])
@@ -83,14 +101,16 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
     for population in plan.populations:
         members = finished_members(population, done)
         size = population.variant.ensemble
-        row: dict[str, object] = dict.fromkeys((field.name for field in fields(Variability)), float("nan"))
+        row: dict[str, object] = dict.fromkeys(columns, float("nan"))
         row["members"] = len(members) // size
+        marks = list(_marks(population, len(members)))
         if len(members) // size >= 2:
-            logits = population_logits(store, population, members)
-            row |= asdict(variability(logits, store.labels(members[0].id)))
+            values, more = measured(population, members)
+            row |= values
+            marks += more
         row["population"] = len(population.members)
         row["failed"] = sum(m.id in failed for m in population.members)
-        row["marks"] = "; ".join(_marks(population, len(members)))
+        row["marks"] = "; ".join(marks)
         rows[population.name] = row
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
 

@@ -214,6 +214,11 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
+def predicts_language(path: Path) -> bool:
+    """Whether a member's file in a store holds what a language model predicts."""
+    return "target_log_probabilities" in _arrays(path)
+
+
 def _store(path: Path) -> Predictions:
     from popnet.store import open_store
 

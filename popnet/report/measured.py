@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from popnet.config import Experiment, Recipe, Variant
 from popnet.errors import DataError
-from popnet.metrics import accuracy, cross_entropy, pairwise
+from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
 from popnet.metrics.divergence import divergence_table
+from popnet.metrics.language_populations import LanguagePopulation, language_table, population_predictions
 from popnet.metrics.populations import finished_members, population_logits, similarity_matrices, variability_table
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.metrics.stored import stored_plans
@@ -31,7 +32,7 @@ class Runs:
     """What single runs (or ensembles) and their pairs give, from which any subset's metrics follow.
 
     Attributes:
-        values: by metric (accuracy, cross_entropy), float64 [runs].
+        values: by metric (accuracy, cross_entropy; of language models ppl), float64 [runs].
         pairs: by metric over pairs, float64 [runs, runs].
     """
 
@@ -135,7 +136,8 @@ def _plans(store: Store) -> list[Plan]:
 
 
 def _experiment(store: Store, plan: Plan) -> Measured:
-    table = variability_table(plan, store)
+    language = plan.experiment.recipe.language is not None
+    table = language_table(plan, store) if language else variability_table(plan, store)
     done = frozenset(store.done())
     rows = tuple(
         _row(store, plan, population, table.iloc[position], done)
@@ -172,12 +174,22 @@ def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, 
 
 
 def _runs(store: Store, population: Population, members: list[Member]) -> Runs:
+    if members[0].recipe.language is not None:
+        return _language_runs(population_predictions(store, population, members))
     logits, labels = population_logits(store, population, members), store.labels(members[0].id)
     over_pairs = pairwise(logits, labels)
     return Runs(
         {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)},
         {name: getattr(over_pairs, name) for name in over_pairs.__dataclass_fields__},
     )
+
+
+def _language_runs(predicted: LanguagePopulation) -> Runs:
+    over_pairs = language_pairwise(predicted.log_probabilities, predicted.words)
+    pairs = {"ensemble_ppl_delta": over_pairs.ensemble_ppl_delta}
+    if over_pairs.disagreement is not None:
+        pairs["disagreement"] = over_pairs.disagreement
+    return Runs({"ppl": perplexity(predicted.log_probabilities)}, pairs)
 
 
 def _similarity(store: Store, members: list[Member]) -> dict[str, Value]:

@@ -58,6 +58,8 @@ _KNOWN = {
         Quantity("disagreement", "Pairwise Disagree (%)", 1),
         Quantity("spearman", "Pairwise Corr.", 3, is_correlation=True),
         Quantity("pearson", "Pairwise Corr. (Pearson)", 3, is_correlation=True),
+        Quantity("target_spearman", "Pairwise Corr. (Targets)", 3, is_correlation=True),
+        Quantity("logit_spearman", "Pairwise Corr. (Logits)", 3, is_correlation=True),
         Quantity("ensemble_delta", "Ensemble Δ (%)", 2),
         Quantity("ensemble_cross_entropy_delta", "Ensemble Cross-Entropy Δ", 4),
         Quantity("ensemble_ppl_delta", "Ensemble PPL Δ", 2),

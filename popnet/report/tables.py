@@ -55,8 +55,9 @@ def render(
 ) -> None:
     """Prints the variability table: one row per variant, under it the published row of the same name, if any.
 
-    table: indexed by `variant`, columns the fields of `popnet.metrics.Variability`, and optionally `population`,
-    `failed` (members that could not be trained) and `marks` (remarks on a row, a string or a list of them).
+    table: indexed by `variant`, columns the fields of `popnet.metrics.Variability` or `LanguageVariability`, and
+    optionally `population`, `failed` (members that could not be trained) and `marks` (remarks on a row, a string or a
+    list of them).
     """
     console = console or Console()
     console.print(variability_table(table, title, published, console.width))
@@ -77,7 +78,7 @@ def variability_table(table: pd.DataFrame, title: str, published: pd.DataFrame |
         padding=padding,
     )
     result.add_column("Variant", overflow="fold", min_width=14)
-    columns = _columns(wide)
+    columns = _language_columns(wide) if "ppl_sd" in table.columns else _columns(wide)
     footnotes = _footnotes(table)
     for header, _ in columns:
         result.add_column(header, justify="right", no_wrap=True)
@@ -104,6 +105,22 @@ def _columns(wide: bool) -> list[tuple[str, Cell]]:
         ),
         ("Pairwise\nCorr." if wide else "Pair.\nCorr.", lambda row: correlation(_value(row, "spearman").value)),
         ("Ensemble\nΔ (%)" if wide else "Ens.\nΔ (%)", lambda row: _number(row, "ensemble_delta", 2)),
+    ]
+
+
+def _language_columns(wide: bool) -> list[tuple[str, Cell]]:
+    plus_minus = " ± " if wide else "±"
+    return [
+        ("Members" if wide else "Mem-\nbers", _members),
+        ("PPL\n(mean)", lambda row: _number(row, "ppl_mean", 2)),
+        ("PPL\nSD", lambda row: with_error(_value(row, "ppl_sd"), 2, plus_minus)),
+        (
+            "Pairwise\nDisagree (%)" if wide else "Pairwise\nDisagr.%",
+            lambda row: _number(row, "disagreement", 2),
+        ),
+        ("Ensemble\nPPL Δ" if wide else "Ens.\nPPL Δ", lambda row: _number(row, "ensemble_ppl_delta", 2)),
+        ("Corr. of\nTargets", lambda row: correlation(_value(row, "target_spearman").value)),
+        ("Corr. of\nLogits", lambda row: correlation(_value(row, "logit_spearman").value)),
     ]
 
 
