@@ -11,6 +11,7 @@ from popnet.report.content import Line, Report, Section, Table
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,margin=2cm]{geometry}
+\usepackage{array}
 \usepackage{booktabs}
 \usepackage{longtable}
 \usepackage{textcomp}
@@ -86,7 +87,7 @@ def _section(section: Section) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     small = r"\footnotesize" if len(table.headers) > 5 else r"\small"
     yield rf"\begingroup{small}"
-    yield r"\begin{longtable}{@{}p{3.6cm}" + "r" * len(table.headers) + "@{}}"
+    yield r"\begin{longtable}{@{}>{\raggedright\arraybackslash}p{3.6cm}" + "r" * len(table.headers) + "@{}}"
     yield rf"\multicolumn{{{len(table.headers) + 1}}}{{@{{}}l}}{{\textbf{{{escape(table.caption)}}}}}\\[2pt]"
     yield r"\toprule"
     yield " & ".join([escape(table.corner), *map(_header, table.headers)]) + r" \\"

@@ -60,7 +60,15 @@ def reductions_table(found: Sequence[Reduction], tables: Sequence[Beside]) -> Ta
         )
         for one in found
     ]
-    headers = ("1 - ρ (the paper)", "raw ρ (the report)", "Published rows, 1 - ρ", "Published rows, raw ρ", "Printed")
+    space = "\N{NO-BREAK SPACE}"
+    complement, raw = f"1{space}-{space}ρ", f"raw{space}ρ"
+    headers = (
+        f"{complement} (the paper)",
+        f"{raw} (the report)",
+        f"Published rows, {complement}",
+        f"Published rows, {raw}",
+        "Printed",
+    )
     notes = (f"Against {found[0].single.name}. Percent, the mean over the five metrics.",) if found else ()
     return Table("Variability reduction in both readings", "Mitigation", headers, tuple(lines), notes)
 

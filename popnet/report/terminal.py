@@ -73,7 +73,7 @@ def _table(table: Table, width: int) -> RichTable:
     )
     result.add_column(table.corner, overflow="fold", min_width=14)
     for header in table.headers:
-        result.add_column(header, justify="right")
+        result.add_column(header.replace(" ", "\n"), justify="right", no_wrap=True)
     for line in table.lines:
         style = "" if line.kind == "measured" else "dim"
         label = line.label if line.kind == "measured" else f"  {line.label}"
