@@ -10,6 +10,8 @@ algorithm (for every pair: argsort ranks and their correlation, mean logits, arg
 baselines are timed on a sample of pairs and scaled to all of them. 10,000 members streamed from files, one for each
 member: memory below 2 GB, time linear in members; each size runs in a process of its own, whose peak memory is shown.
 
+Language models: 100 members x 82,430 tokens, the treebank's test part, the ensembles of all pairs against NumPy.
+
 Floors, printed as the share that is reached, each over a rate measured in the same run: bytes that must come from
 memory over that of a copy; bytes that a sort moves within the cache over that of a copy of a member's size; operations
 over that of the vendor's matrix product in the same precision; divisions over that of dividing arrays in the cache.
@@ -258,6 +260,35 @@ def command_line() -> dict[str, float]:
         return {"seconds": seconds, "exit_code": done.returncode}
 
 
+def language(members: int = 100, tokens: int = 82_430, sample: int = 20) -> dict[str, float]:
+    """A population of language models at the treebank's size; its ensembles of all pairs against NumPy's logaddexp.
+
+    NumPy is timed on a sample of pairs and scaled to all.
+    """
+    random = np.random.default_rng(1)
+    shared, own = random.exponential(4.0, tokens), random.uniform(0.7, 1.3, (members, tokens))
+    values = (-shared * own).astype(np.float32)
+    words = random.integers(0, 10, (members, tokens)).astype(np.int32)
+
+    def pair(i: int, j: int) -> float:
+        mean = np.logaddexp(values[i].astype(np.float64), values[j].astype(np.float64)) - math.log(2.0)
+        return float(np.exp(-mean.mean()))
+
+    everything, row = timed(lambda: metrics.language_variability(values, words), 2)
+    ensembles, _ = timed(lambda: metrics.ensemble_perplexity_delta(values), 3)
+    numpy_seconds, _ = timed(lambda: [pair(i, i + 1) for i in range(sample)], 2)
+    scaled = numpy_seconds / sample * row.ensemble_pairs
+    return {
+        "members": members,
+        "tokens": tokens,
+        "pairs": row.ensemble_pairs,
+        "language_variability_seconds": everything,
+        "ensembles_seconds": ensembles,
+        "numpy_seconds_scaled": scaled,
+        "times_numpy": scaled / ensembles,
+    }
+
+
 def show_kernels(rows: list[dict[str, Any]], title: str) -> None:
     table = Table("kernel", "seconds", "floor", "share of floor", title=title, title_justify="left")
     for row in rows[:-1]:
@@ -286,6 +317,10 @@ def show_summary(result: dict[str, Any]) -> None:
             f"{row['seconds']:.1f}, {row['peak_gb']:.2f} GB",
             "< 2 GB, linear",
         )
+    words = result["language"]
+    size = f"{words['members']} language models x {words['tokens']:,} tokens"
+    table.add_row(f"{size}, s", f"{words['language_variability_seconds']:.2f}", "")
+    table.add_row("their ensembles of two, times NumPy", f"{words['times_numpy']:,.0f}", "")
     if result.get("command_line", {}).get("exit_code") == 0:
         table.add_row("popnet measure, 100 members, s", f"{result['command_line']['seconds']:.2f}", "< 3")
     console.print(table)
@@ -339,6 +374,7 @@ def main() -> None:
         stream(arguments.stream)
         return
     result = resident(arguments.members)
+    result["language"] = language()
     if not arguments.skip_stream:
         result["streamed"] = streamed(STREAM_SIZES)
     if (Path(sys.executable).parent / "popnet").exists():
