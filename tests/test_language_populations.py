@@ -20,6 +20,8 @@ from popnet.config import from_mapping
 from popnet.errors import ConfigError, DataError
 from popnet.metrics.language_populations import WORDS_NOT_KNOWN, language_population, population_predictions
 from popnet.report.beside import beside
+from popnet.report.document import build
+from popnet.report.html import render_html
 from popnet.report.measured import measure
 from popnet.report.tables import render
 
@@ -215,3 +217,14 @@ def test_no_logits_where_the_recipe_keeps_none(words, tmp_path):
     found = population_predictions(copy, population, population.members)
     assert found.logits is None
     assert math.isnan(found.variability(resamples=10).logit_spearman)
+
+
+def test_a_report_of_language_models_has_its_figures_and_claims(words):
+    report, evidence = build([words.store.path])
+    titles = [figure.title for section in report.sections for figure in section.figures]
+    rows = [row for row in evidence[0].measured.rows if row.runs is not None]
+    assert rows
+    assert all(row.runs.knows("ppl_sd") and row.runs.knows("ensemble_ppl_delta") for row in rows)
+    if any(row.runs.count >= 4 and row.runs.differ for row in rows):
+        assert {"Perplexity over runs", "Each metric against the size of the population"} <= set(titles)
+    assert "Ensemble PPL Δ" in render_html(report)

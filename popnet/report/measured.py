@@ -64,7 +64,7 @@ class Row:
             trained.
         marks: what a reader must know.
         values: by name of the quantity, with standard errors: bootstrap for SDs, jackknife over runs for pairs.
-        runs: None where fewer than two are finished, and for language models.
+        runs: None where fewer than two are finished.
         similarity: the mean linear CKA over pairs of members by layer, with jackknife errors, where it was asked for.
         curves: test accuracy (percent) and cross-entropy (nats) after each epoch, float64 [members, epochs], by name;
             NaN in epochs that were not evaluated.
@@ -156,7 +156,7 @@ def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, 
     variant = population.variant
     runs, curves = None, {}
     if len(members) // variant.ensemble >= 2:
-        runs = _runs(store, population, members) if plan.experiment.recipe.language is None else None
+        runs = _runs(store, population, members)
         curves = _curves(store, [m.id for m in members])
     return Row(
         variant,
