@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 import popnet
 from popnet.errors import ConfigError, PopnetError
+
+if TYPE_CHECKING:
+    from popnet.engine.estimates import Cost
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +36,9 @@ StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder for finished members. Default: runs/NAME of the experiment.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where to train: auto or cpu.")]
+ScaleOption = Annotated[
+    str, typer.Option(help="full, or smoke: every row in seconds on generated data, whose numbers mean nothing.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -51,6 +58,7 @@ def run(
     hang_minutes: Annotated[
         float, typer.Option(help="A worker that does no training step for so long is replaced.")
     ] = 10.0,
+    scale: ScaleOption = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
     debug: DebugOption = False,
@@ -63,8 +71,9 @@ def run(
     """
     from popnet import config, engine
     from popnet.engine.progress import ConsoleReporter
+    from popnet.scaling import scaled
 
-    loaded = config.load(experiment, overrides or [])
+    loaded = scaled(config.load(experiment, overrides or []), scale)
     if plan:
         _print_plan(engine.plan(loaded, device))
         return
@@ -80,23 +89,52 @@ def run(
         hang_minutes=hang_minutes,
     )
     table = _print_table(result, Console())
-    path = result.store.save_table(result.main_table, table)
-    console.print(f"members in {result.store.path}, table in {path}", highlight=False, soft_wrap=True, markup=False)
+    paths = [result.store.save_table(result.main_table, table)]
+    for name in (name for name in loaded.measure if name in ("similarity", "divergence")):
+        paths.append(result.store.save_table(name, result.table(name)))
+    tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
+    console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
     if table["failed"].sum():
         raise typer.Exit(1)
 
 
 @app.command()
 def plan(
-    experiment: ExperimentArgument,
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, a shipped one's name, or a folder of files.")
+    ],
     overrides: OverridesArgument = None,
     device: DeviceOption = "auto",
+    scale: ScaleOption = "full",
+    measure: Annotated[
+        bool | None, typer.Option(help="Estimate hours by training a few steps; default: for a folder.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Show what an experiment would train: members of each row, and how many trainings the rows share."""
-    from popnet import config, engine
+    """Show what an experiment would train: members of each row, and how many trainings the rows share.
 
-    _print_plan(engine.plan(config.load(experiment, overrides or []), device))
+    Of a folder: what each experiment in it adds to those before it, which share members too.
+
+    Example: popnet plan experiments/
+    """
+    from popnet import config, engine
+    from popnet.engine.estimates import survey
+    from popnet.scaling import scaled
+
+    folder = Path(experiment)
+    files = sorted(folder.glob("*.yaml")) if folder.is_dir() else [experiment]
+    if not files:
+        raise ConfigError(f"{folder}: no *.yaml in this folder")
+    plans = [engine.plan(scaled(config.load(file, overrides or []), scale), device) for file in files]
+    if folder.is_dir():
+        _print_costs(survey(plans, measure is not False), len(plans))
+        return
+    _print_plan(plans[0])
+    if measure:
+        (cost,) = survey(plans)
+        Console().print(
+            f"{cost.saved:.0%} of the epochs are saved by sharing; about {_hours(cost.hours)} on this machine"
+        )
 
 
 @app.command()
@@ -469,6 +507,35 @@ def data_fetch(
 
     where = fetch(name, root)
     Console(soft_wrap=True).print(f"{name}: in {where}" if where else f"{name}: built in, nothing to fetch")
+
+
+def _print_costs(costs: Iterable[Cost], count: int) -> None:
+    """A line for each experiment of a folder, and their sum."""
+    from rich.progress import track
+    from rich.table import Table
+
+    console = Console(stderr=True)
+    found = list(track(costs, "estimating", total=count, console=console, transient=True))
+    table = Table("Experiment", box=None, pad_edge=False)
+    for header in ("Asked", "Members", "New", "Epochs", "Saved", "Hours"):
+        table.add_column(header, justify="right")
+    for c in found:
+        cells = f"{c.rows:,}", f"{c.members:,}", f"{c.new:,}", f"{c.epochs:,}", f"{c.saved:.0%}", _hours(c.hours, "")
+        table.add_row(c.name, *cells)
+    output = Console()
+    output.print(table)
+    epochs, asked = sum(c.epochs for c in found), sum(c.epochs_asked for c in found)
+    known = [c.hours for c in found if c.hours is not None]
+    output.print(
+        f"{sum(c.rows for c in found):,} members asked for, {sum(c.new for c in found):,} different trainings, "
+        f"{epochs:,} epochs: sharing saves {1 - epochs / max(asked, 1):.0%}."
+    )
+    if known:
+        output.print(f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here.")
+
+
+def _hours(hours: float | None, unit: str = " hours") -> str:
+    return "-" if hours is None else f"{hours:,.1f}{unit}" if hours < 100 else f"{hours:,.0f}{unit}"
 
 
 def _print_plan(planned: popnet.engine.Plan) -> None:  # type: ignore[name-defined]

@@ -114,8 +114,8 @@ class Member:
 
     def diverges(self, steps_per_epoch: int) -> int:
         """How many whole epochs this member shares with the member of its base seeds that nothing perturbs."""
-        if self.first_step_precision is not None or self.replica:
-            return 0
+        if self.first_step_precision is not None or (self.replica and self.seeds == self.base):
+            return 0  # a control is trained anew from its beginning
         epochs = [self.recipe.epochs]
         if any(self.seeds[source] != self.base[source] for source in SOURCES if source != "bit"):
             epochs.append(self.onset)
@@ -279,7 +279,7 @@ def _members(experiment: Experiment, variant: Variant, platform: Platform) -> It
         repeated = variant.replicas
         if recipe.kernels.mode == "hardware" and "kernels" in variant.sources:
             changes = {**changes, "kernels": HARDWARE}
-            repeated = True
+            repeated = repeated or variant.onset < max(recipe.epochs, 1)
         yield member(
             recipe,
             base.changed(changes),

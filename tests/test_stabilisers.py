@@ -1,4 +1,4 @@
-"""Clipping, averaging, weight noise, representations, trajectories: what they compute, and that restarts move no bit."""
+"""Clipping, averaging, weight noise, representations, trajectories: what they compute, and restarts."""
 
 from __future__ import annotations
 

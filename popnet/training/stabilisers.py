@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from popnet.config import Averaging, WeightNoise
-from popnet.random import Source, words
+from popnet.random import Source
 from popnet.training.optimizers import FlatParameters
 
 
@@ -24,14 +25,15 @@ def clip(flat: FlatParameters, largest: float) -> None:
 def normal_offsets(spec: WeightNoise, flat: FlatParameters, seed: int, epoch: int, step: int) -> Generator[int]:
     """Yield `spec.samples` times with the weights offset at random; the exact weights are back after each.
 
-    Each offset follows from (seed, epoch, step, sample) alone.
+    Each offset follows from (seed, epoch, step, sample) alone: NumPy's Philox, keyed by seed and source, its counter
+    begun at (sample, step, epoch).
     """
     weights = flat.values.clone()
     try:
         for sample in range(spec.samples):
-            low, high, _, _ = (int(word) for word in words(seed, Source.STOCHASTIC, epoch, step, block=1 + sample))
-            generator = torch.Generator().manual_seed((high << 31 | low) & (2**63 - 1))
-            noise = torch.randn(flat.values.shape, generator=generator, dtype=torch.float32)
+            stream = np.random.Philox(key=[seed, Source.STOCHASTIC], counter=[0, sample, step, epoch])
+            drawn = np.random.Generator(stream).standard_normal(flat.values.shape, dtype=np.float32)
+            noise = torch.from_numpy(drawn)
             flat.values.copy_(weights + spec.sd * noise.to(weights.device))
             yield sample
     finally:

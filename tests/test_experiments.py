@@ -1,0 +1,172 @@
+"""Every shipped experiment: it loads, its members have the papers' seeds, and it runs to its table at smoke scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import popnet
+from popnet import cli, protocol
+from popnet.config import Experiment
+from popnet.engine.devices import platform
+from popnet.engine.estimates import survey
+from popnet.errors import ConfigError
+from popnet.protocol import Seeds
+from popnet.report.tables import published, published_references
+from popnet.scaling import scaled
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+FILES = sorted(FOLDER.glob("*.yaml"))
+IMAGENET = {"summers_dinneen_2021.table6.resnet50_imagenet_5_epochs", "jordan_2024.imagenet_resnet18_1000_runs"}
+"""Published tables that wait for their experiments; a test fails once one of them has one."""
+
+SEEDS = {
+    "Determinism": lambda i, hardware: Seeds(),
+    "Parameter Initialization": lambda i, hardware: Seeds(init=i),
+    "Data Shuffling": lambda i, hardware: Seeds(shuffle=i),
+    "Data Augmentation": lambda i, hardware: Seeds(augment=i),
+    "cuDNN": lambda i, hardware: Seeds(kernels=0 if hardware else i),
+    "Data Shuffling + cuDNN": lambda i, hardware: Seeds(shuffle=i, kernels=0 if hardware else i),
+    "Data Shuffling + Aug. + cuDNN": lambda i, hardware: Seeds(shuffle=i, augment=i, kernels=0 if hardware else i),
+    "All Nondeterminism Sources": lambda i, hardware: Seeds(init=i, shuffle=i, augment=i, kernels=0 if hardware else i),
+    "Random Bit Change": lambda i, hardware: Seeds(bit=i),
+}
+"""Table 1 of Summers & Dinneen (2021) with the rows of Table 3 and of the reproduction report: seeds of member i."""
+
+LANGUAGE_SEEDS = {
+    "Determinism": lambda i: Seeds(),
+    "Parameter Initialization": lambda i: Seeds(init=i),
+    "Stochastic Operations": lambda i: Seeds(stochastic=i),
+    "All Nondeterminism Sources": lambda i: Seeds(init=i, stochastic=i),
+    "Random Bit Change": lambda i: Seeds(bit=i),
+}
+"""Tables 2 and 4."""
+
+
+def plan_of(experiment: Experiment) -> protocol.Plan:
+    return protocol.plan(experiment, platform("cpu"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all smoke runs: what experiments share is trained once."""
+    return tmp_path_factory.mktemp("smoke") / "store"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_members_have_the_papers_seeds(file: Path) -> None:
+    experiment = popnet.load(file)
+    assert experiment.name == file.stem
+    constants = experiment.constants
+    for population in plan_of(experiment).populations:
+        variant = population.variant
+        recipe = experiment.recipe_of(variant)
+        name = variant.name.removesuffix(" from epoch 0")
+        if variant.constants or name not in SEEDS or variant.recipe.get("language") is not None:
+            continue
+        hardware = recipe.kernels.mode == "hardware"
+        for i, m in enumerate(population.members, start=1):
+            expected = LANGUAGE_SEEDS[name](i) if recipe.language is not None else SEEDS[name](i, hardware)
+            moved = {source: seed for source, seed in constants.items() if source not in variant.sources}
+            assert m.seeds == expected.changed(moved), f"{name}, member {i}"
+            assert (m.replica > 0) == (variant.replicas or (hardware and "kernels" in variant.sources))
+
+
+def test_every_published_table_is_somebodys() -> None:
+    named = {reference for file in FILES for reference in popnet.load(file).published}
+    assert set(published_references()) - named == IMAGENET
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_published_rows_are_trained(file: Path) -> None:
+    """Of each table that an experiment names, it trains at least one row under the same name, or says none."""
+    experiment = popnet.load(file)
+    names = {variant.name for variant in experiment.variants}
+    for reference in experiment.published:
+        if reference.startswith("jordan_2024"):
+            continue  # that paper's tables are not by variant
+        assert names & set(published(reference).index), reference
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_smoke_scale_runs_end_to_end(file: Path, store: Path) -> None:
+    experiment = scaled(popnet.load(file), "smoke")
+    result = popnet.run(experiment, store=store, workers=2)
+    done = result.store.members()
+    ours = done.loc[[m.id for m in result.plan.members]]
+    assert set(ours["status"]) == {"done"}, ours["error"].dropna().tolist()
+    for measure in experiment.measure:
+        table = result.table(measure)
+        assert len(table) > 0
+        assert np.isfinite(table.select_dtypes("number").to_numpy()).any()
+    first = experiment.variants[0]
+    if first.replicas and "variability" in experiment.measure:
+        row = result.table("variability").iloc[0]
+        assert row["accuracy_sd"] == row["cross_entropy_sd"] == row["disagreement"] == 0.0
+
+
+def test_smoke_scales_what_it_says() -> None:
+    experiment = popnet.load("resnet14_onset")
+    small = scaled(experiment, "smoke")
+    assert small.name == "resnet14_onset-smoke"
+    assert small.recipe.epochs == 5
+    assert small.recipe.schedule.warmup_epochs == pytest.approx(3 * 5 / 500)
+    assert {v.onset for v in small.variants} == {0, 1, 2, 3, 4, 5} or {v.onset for v in small.variants} >= {0, 2, 5}
+    assert [v.sources for v in small.variants] == [v.sources for v in experiment.variants]
+    table5 = {v.name: v for v in scaled(popnet.load("resnet14"), "smoke").variants}
+    assert table5["Ensemble (N=4)"].population == 8
+    assert table5["Acc. Ens."].snapshots == 5
+    assert scaled(experiment, "full") is experiment
+    with pytest.raises(ConfigError, match="unknown scale 'smok'"):
+        scaled(experiment, "smok")
+
+
+# ---- what plans cost -------------------------------------------------------------------------------------------------
+
+
+def test_a_survey_counts_what_is_shared_once() -> None:
+    plans = [
+        plan_of(popnet.load(name, ["recipe.kernels.mode=reorder"])) for name in ("resnet14", "reproduction_sources")
+    ]
+    first, second = survey(plans, measure=False)
+    assert first.members == first.new
+    assert second.new == 100  # the control's replicas; every other row is the paper's
+    assert first.epochs == 500 * first.members
+    assert first.epochs_asked == 500 * first.rows
+    assert 0 < first.saved < 1
+    assert first.seconds is None
+
+
+def test_a_survey_counts_common_beginnings_once() -> None:
+    plan = plan_of(popnet.load("quickstart", ["variants=[{name: late, vary: [shuffle], onset: 6}]", "population=4"]))
+    (cost,) = survey([plan], measure=False)
+    # four members from epoch 6 to 24 of which one has the constant seeds throughout, and their beginning once
+    assert cost.epochs_asked == 4 * 24
+    assert cost.epochs == 6 + 4 * 18
+
+
+def test_hardware_rows_share_their_beginnings_too() -> None:
+    plan = plan_of(popnet.load("resnet14_onset", ["population=3"]))
+    steps = {m.recipe.digest: 98 for m in plan.members}
+    late = next(p for p in plan.populations if p.name == "cuDNN from epoch 450")
+    assert {m.diverges(98) for m in late.members} == {450}
+    last = next(p for p in plan.populations if p.name == "cuDNN from epoch 500")
+    assert len({m.id for m in last.members}) == 1
+    assert any(set(trunk.epochs) >= {50, 450} for trunk in plan.trunks(plan.members, steps))
+
+
+def test_plan_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("quickstart", "is_it_real"):
+        (tmp_path / f"{name}.yaml").write_text((FOLDER / f"{name}.yaml").read_text())
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["plan", str(tmp_path)])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert "quickstart" in printed
+    assert "132 members asked for" in printed
+    assert "hours on this machine for the 2 that can be estimated" in printed
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["plan", str(tmp_path / "nothing")])
+    assert exit_.value.code == 2
