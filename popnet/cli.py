@@ -48,10 +48,13 @@ def run(
     overrides: OverridesArgument = None,
     store: StoreOption = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes. Default: one for each core, divided by the recipe's threads.")
+        int | None,
+        typer.Option(
+            help="Worker processes. Default: one for each core (of the cluster), divided by the recipe's threads."
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    executor: Annotated[str, typer.Option(help="Who trains the members: local.")] = "local",
+    executor: Annotated[str, typer.Option(help="Who trains the members: local, or ray (a cluster).")] = "local",
     checkpoint_minutes: Annotated[
         float, typer.Option(help="A training that takes longer saves how far it is so often.")
     ] = 10.0,

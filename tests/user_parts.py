@@ -115,3 +115,22 @@ def _die() -> None:
 dies_once_in_step = _fated(_die)
 dies_once_in_step_of_any_seed = _fated(_die, None)
 hangs_once_in_step = _fated(lambda: time.sleep(3600))
+
+
+class SlowNet(RandomNet):
+    def __init__(self, inputs: int, classes: int, marks: str, seconds: float) -> None:
+        super().__init__(inputs, classes)
+        self.marks, self.seconds = marks, seconds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        import ray
+
+        if ray.is_initialized():
+            Path(self.marks, ray.get_runtime_context().get_node_id()).touch()
+        time.sleep(self.seconds)
+        return super().forward(x)
+
+
+def slow_net(input_shape: tuple[int, int, int], classes: int, marks: str, seconds: float) -> nn.Module:
+    """Takes its time, and leaves a mark with the name of each Ray node that it trains on."""
+    return SlowNet(int(np.prod(input_shape)), classes, marks, seconds)

@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -21,8 +22,8 @@ from popnet.engine.devices import available_cores, platform
 from popnet.engine.language import check_language_model, language_prediction_bytes
 from popnet.engine.local import LocalExecutor
 from popnet.engine.progress import Reporter, Silent
-from popnet.engine.sharing import SharedDataset, SharedText, load_component, share, target_labels
-from popnet.engine.training import Training, missing_members
+from popnet.engine.sharing import Shared, SharedDataset, SharedText, load_component, share, target_labels
+from popnet.engine.training import Executor, Training, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError
 from popnet.metrics.divergence import divergence_table
 from popnet.metrics.language_populations import language_table
@@ -35,7 +36,7 @@ from popnet.training.optimizers import build as build_optimizer
 from popnet.training.perturbations import target
 from popnet.training.trainer import initialised_model, make_loss
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "ray")
 
 
 TABLES: Mapping[str, Callable[[Plan, Store], pd.DataFrame]] = {
@@ -111,9 +112,10 @@ def run(
     Args:
         experiment: an experiment, its file, or the name of a shipped one.
         store: folder; default `runs/NAME`. Created where missing; a run that was interrupted goes on.
-        workers: processes; default one for each core that the process may use, divided by the recipe's threads.
+        workers: processes; default one for each core that the process may use, or that the Ray cluster has, divided by
+            the recipe's threads.
         device: `auto` or `cpu`.
-        executor: `local`.
+        executor: `local`, or `ray`: the machines of a Ray cluster (extra `popnet[ray]`).
         reporter: is told of progress; default silent.
         order: the order in which members are started; never changes a result.
         checkpoint_minutes: a training that takes longer saves how far it is so often, at the end of an epoch.
@@ -128,7 +130,6 @@ def run(
     experiment = wanted.experiment
     recipes = {m.recipe.digest: m.recipe for m in wanted.members}
     threads = max(recipe.threads for recipe in recipes.values())
-    workers = max(available_cores() // threads, 1) if workers is None else workers
     _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
     datasets = _load(recipes)
     _check_models(wanted, datasets)
@@ -149,15 +150,25 @@ def run(
             training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
             with (
                 _shared(datasets, opened) as shared,
-                LocalExecutor(workers, shared, threads, 60.0 * hang_minutes) as local,
+                _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted) as workplace,
             ):
-                _train(training, local, reporter or Silent())
+                _train(training, workplace, reporter or Silent())
     finally:
         opened.unlock()
     return Result(wanted, opened)
 
 
-def _train(training: Training, executor: LocalExecutor, reporter: Reporter) -> None:
+def _executor(
+    name: str, workers: int | None, datasets: Mapping[str, Shared], threads: int, hang_seconds: float, wanted: Plan
+) -> AbstractContextManager[Executor]:
+    if name == "ray":
+        from popnet.engine.ray import RayExecutor
+
+        return RayExecutor(workers, datasets, threads, hang_seconds, wanted.platform)
+    return LocalExecutor(workers or max(available_cores() // threads, 1), datasets, threads, hang_seconds)
+
+
+def _train(training: Training, executor: Executor, reporter: Reporter) -> None:
     reporter.begin(training.members, training.epochs)
     try:
         with _stopped_by_signals():
@@ -201,11 +212,15 @@ def _shared(datasets: Mapping[str, Dataset | Text], store: Store) -> Iterator[di
                 os.close(entry.memory.descriptor)
 
 
-def _check_arguments(wanted: Plan, workers: int, executor: str, checkpoint_minutes: float, hang_minutes: float) -> None:
-    if workers < 1:
+def _check_arguments(
+    wanted: Plan, workers: int | None, executor: str, checkpoint_minutes: float, hang_minutes: float
+) -> None:
+    if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}: at least 1 is needed")
     if executor not in EXECUTORS:
         raise ConfigError(f"unknown executor {executor!r}; {config.nearest(executor, EXECUTORS)}")
+    if executor == "ray" and find_spec("ray") is None:
+        raise ConfigError("executor 'ray' needs Ray: pip install 'popnet[ray]'")
     for name, minutes in (("checkpoint_minutes", checkpoint_minutes), ("hang_minutes", hang_minutes)):
         if not minutes > 0:
             raise ConfigError(f"{name} is {minutes:g}: it must be above 0 (inf: never)")

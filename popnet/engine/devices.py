@@ -17,6 +17,9 @@ _ONEDNN = (
     ("avx2", "_is_avx2_supported"),
 )
 
+DEVICE_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+"""Environment variables that limit the instructions of a CPU, and so decide which kind it is."""
+
 
 def platform(device: str = "auto") -> Platform:
     """The kind of device and the library versions that members trained here depend on.
@@ -38,7 +41,7 @@ def _cpu_kind() -> str:
     """PyTorch's capability and the instruction set that oneDNN finds, with limits set in the environment."""
     onednn = next((name for name, test in _ONEDNN if getattr(torch.cpu, test, bool)()), "baseline")
     parts = ["cpu", torch.backends.cpu.get_cpu_capability().lower(), onednn]
-    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"):
+    for variable in DEVICE_VARIABLES:
         if variable in os.environ:
             parts.append(f"{variable.lower()}={os.environ[variable].lower()}")
     return ":".join(parts)

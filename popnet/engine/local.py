@@ -31,10 +31,15 @@ _MALLOC = {
 costs a page fault for each 4 KiB of every tensor of every step: a third of ResNet-14's time at batch 512."""
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """A worker's environment: its threads, and malloc's settings where the user has set none."""
+def environment(threads: int) -> dict[str, str]:
+    """What a worker needs in its environment: its threads, and malloc's settings where the user has set none."""
     counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**_MALLOC, **os.environ, **counts}
+    return {**{name: os.environ.get(name, value) for name, value in _MALLOC.items()}, **counts}
+
+
+def import_path() -> list[str]:
+    """The folders that this program imports from, for workers to import a user's parts from too."""
+    return [path or str(Path.cwd()) for path in sys.path]
 
 
 @dataclass
@@ -135,13 +140,13 @@ class LocalExecutor:
         process = subprocess.Popen(
             [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
             pass_fds=descriptors,
-            env=_environment(self._threads),
+            env={**os.environ, **environment(self._threads)},
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
         worker = _Worker(process, ours)
         with suppress(OSError):  # of a dead worker, which `wait` reports
-            ours.send({"datasets": self._datasets, "path": [path or str(Path.cwd()) for path in sys.path]})
+            ours.send({"datasets": self._datasets, "path": import_path()})
         return worker
 
     def _bury(self, worker: _Worker) -> str:
