@@ -218,7 +218,7 @@ class Draws:
         make_batch, make_mask, seed_torch = (
             ResidentImages.training_batch,
             native.dropout_mask,
-            trainer_module._seed_torch,
+            trainer_module.seed_torch,
         )
 
         def training_batch(
@@ -244,7 +244,7 @@ class Draws:
         with monkeypatch.context() as patch:
             patch.setattr(ResidentImages, "training_batch", training_batch)
             patch.setattr(native, "dropout_mask", dropout_mask)
-            patch.setattr(trainer_module, "_seed_torch", seed)
+            patch.setattr(trainer_module, "seed_torch", seed)
             made = make_trainer(m)
             self.initial = made.weights()
             made.run()

@@ -35,13 +35,24 @@ class ResidentImages:
         """The first `examples` of them, without a copy."""
         return ResidentImages(self.images[:examples], self.labels[:examples], self.mean, self.std)
 
+    def to(self, device: torch.device) -> ResidentImages:
+        """A copy on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
     def buffer(self, examples: int, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
         """An uninitialised batch [examples, c, h, w] for `training_batch` and `view_batch` to fill."""
         _, height, width, channels = self.images.shape
-        return torch.empty(examples, channels, height, width, dtype=dtype, memory_format=memory_format)
+        return torch.empty(
+            (examples, channels, height, width), dtype=dtype, device=self.images.device, memory_format=memory_format
+        )
 
-    def training_batch(self, indices: Tensor, out: Tensor, augment: Augment, seed: int, epoch: int) -> Tensor:
-        """Fill `out` with the augmented, normalised images `indices`; each depends on (seed, epoch, image) alone."""
+    def training_batch(
+        self, indices: Tensor, out: Tensor, augment: Augment, seed: int, epoch: int, now: Tensor | None = None
+    ) -> Tensor:
+        """Fill `out` with the augmented, normalised images `indices`; each depends on (seed, epoch, image) alone.
+
+        Seed and epoch are those of `now` where it is given (see `native.augment`).
+        """
         fill = augment.fill if augment.fill is not None else tuple(int(255.0 * m) for m in self.mean)
         return native.augment(
             self.images,
@@ -56,6 +67,7 @@ class ResidentImages:
             translate=augment.translate,
             cutout=augment.cutout,
             fill=fill,
+            now=now,
         )
 
     def view_batch(self, indices: Tensor, out: Tensor, view: View) -> Tensor:

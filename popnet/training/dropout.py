@@ -22,11 +22,17 @@ class StepState:
     step: int = 0
     examples: Tensor | None = None
     calls: dict[int, int] = field(default_factory=dict)
+    now: Tensor | None = None
 
     def enter(self, seed: int, step: int, examples: Tensor) -> None:
         """Begin a step. `examples`: int64 [batch], the images' numbers in the training set."""
-        self.seed, self.step, self.examples = seed, step, examples
+        self.seed, self.step, self.examples, self.now = seed, step, examples, None
         self.calls.clear()
+
+    def enter_at(self, now: Tensor, examples: Tensor) -> None:
+        """Begin a step whose seed and number stand in `now` (see `native.begin_step`) when the masks are made."""
+        self.enter(0, 0, examples)
+        self.now = now
 
 
 class StatelessDropout(nn.Module):
@@ -63,6 +69,7 @@ class StatelessDropout(nn.Module):
             seed=self.state.seed,
             step=self.state.step,
             layer=(call << 12) | self.layer,
+            now=self.state.now,
             dtype=x.dtype if x.dtype == torch.bfloat16 else torch.float32,
         )
         mask = mask.view(*shape, *([1] * (x.dim() - len(shape))))

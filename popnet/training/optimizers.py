@@ -69,9 +69,24 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 class Stepper(Protocol):
-    """An optimiser over a member's parameters; `step` also clears the gradients."""
+    """An optimiser over a member's parameters."""
 
-    def step(self, lr: float) -> None: ...
+    def step(self, lr: float, *, now: Tensor | None = None, skip: Tensor | None = None) -> None:
+        """One step, which also clears the gradients.
+
+        Args:
+            lr: the learning rate; that of `now` (see `native.begin_step`) is used where it is given.
+            skip: float32 [1]: if it is not 0, nothing but the gradients changes.
+        """
+        ...
+
+    def replayed(self, steps: int) -> None:
+        """So many steps were made by replays of a captured graph, in which `step` was called but once."""
+        ...
+
+    def reset(self) -> None:
+        """As before the first step."""
+        ...
 
     def state(self) -> dict[str, Tensor]:
         """Tensors to checkpoint; `load` takes them back."""
@@ -98,7 +113,7 @@ class _SGD:
         self._flat, self._segments, self._spec = flat, segments, spec
         self._momentum = torch.zeros_like(flat.values)
 
-    def step(self, lr: float) -> None:
+    def step(self, lr: float, *, now: Tensor | None = None, skip: Tensor | None = None) -> None:
         native.sgd_step(
             self._flat.values,
             self._flat.gradients,
@@ -108,7 +123,15 @@ class _SGD:
             momentum=self._spec.momentum,
             nesterov=self._spec.nesterov,
             zero_grad=True,
+            now=now,
+            skip=skip,
         )
+
+    def replayed(self, steps: int) -> None:
+        pass
+
+    def reset(self) -> None:
+        self._momentum.zero_()
 
     def state(self) -> dict[str, Tensor]:
         return {"momentum": self._momentum}
@@ -124,7 +147,7 @@ class _Adam:
         self._second = torch.zeros_like(flat.values)
         self._steps = 0
 
-    def step(self, lr: float) -> None:
+    def step(self, lr: float, *, now: Tensor | None = None, skip: Tensor | None = None) -> None:
         self._steps += 1
         native.adam_step(
             self._flat.values,
@@ -138,7 +161,17 @@ class _Adam:
             eps=self._spec.eps,
             step=self._steps,
             zero_grad=True,
+            now=now,
+            skip=skip,
         )
+
+    def replayed(self, steps: int) -> None:
+        self._steps += steps
+
+    def reset(self) -> None:
+        self._first.zero_()
+        self._second.zero_()
+        self._steps = 0
 
     def state(self) -> dict[str, Tensor]:
         return {"first": self._first, "second": self._second, "steps": torch.tensor([self._steps])}
@@ -165,11 +198,20 @@ class _Imported:
             )
         self._optimizer = optimizer
 
-    def step(self, lr: float) -> None:
+    def step(self, lr: float, *, now: Tensor | None = None, skip: Tensor | None = None) -> None:
+        if skip is not None and float(skip) != 0.0:
+            self._optimizer.zero_grad(set_to_none=False)
+            return
         for group, multiplier in zip(self._optimizer.param_groups, self._multipliers):
             group["lr"] = lr * multiplier
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)
+
+    def replayed(self, steps: int) -> None:
+        raise TrainingError("an imported optimizer cannot be captured")
+
+    def reset(self) -> None:
+        raise TrainingError("the state of an imported optimizer cannot be reset")
 
     def state(self) -> dict[str, Tensor]:
         raise TrainingError("the state of an imported optimizer cannot be checkpointed")

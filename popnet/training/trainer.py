@@ -10,23 +10,25 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from popnet import metrics, models, native
+from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
-from popnet.data.resident import ResidentImages, batch_order
+from popnet.data.resident import ResidentImages
 from popnet.errors import TrainingError
-from popnet.protocol import ORIGINAL, Member, View, steps_per_epoch
-from popnet.random import Source, words
-from popnet.training.dropout import make_stateless
+from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
+from popnet.training.dropout import StepState, make_stateless
+from popnet.training.epochs import EpochPlan, epoch_plan
 from popnet.training.features import captured
-from popnet.training.optimizers import FlatParameters, build
+from popnet.training.losses import cross_entropy
+from popnet.training.numerics import EXCLUSIVE, LossScale, autocast, numerics, seed_torch
+from popnet.training.optimizers import FlatParameters, Stepper, build
 from popnet.training.perturbations import perturb
 from popnet.training.schedules import learning_rates
 from popnet.training.stabilisers import WeightAverage, clip, normal_offsets
@@ -54,7 +56,7 @@ def seeded_build(
     spec: Component, init_seed: int, build_named: Callable[..., nn.Module], shape: dict[str, Any]
 ) -> nn.Module:
     """A model by name or import, built from its `shape` and the recipe's options under `init_seed`."""
-    with torch.random.fork_rng(devices=[]), _float32_by_default():
+    with EXCLUSIVE, torch.random.fork_rng(devices=[]), _float32_by_default():
         torch.manual_seed(init_seed)
         if spec.import_path is not None:
             build_model = imported(spec.import_path)
@@ -66,6 +68,45 @@ def seeded_build(
     return model
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a member trains with, all on one device: its model with the parameters in one buffer, optimiser and loss.
+
+    Attributes:
+        layout: of the images.
+        dropout: what the stateless masks read.
+        scale: of the loss, for fp16.
+    """
+
+    model: nn.Module
+    layout: torch.memory_format
+    dropout: StepState
+    flat: FlatParameters
+    optimizer: Stepper
+    loss: Callable[[Tensor, Tensor], Tensor]
+    scale: LossScale | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.flat.values.device
+
+
+def make_parts(
+    recipe: Recipe, init_seed: int, input_shape: tuple[int, int, int], classes: int, device: torch.device | None = None
+) -> Parts:
+    """The parts of a recipe's member with the weights that `init_seed` gives."""
+    device = torch.device("cpu") if device is None else device
+    model = initialised_model(recipe, init_seed, input_shape, classes)
+    layout = _memory_format(model)
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    dropout, flat = make_stateless(model), FlatParameters(model)
+    loss: Any = make_loss(recipe)
+    if isinstance(loss, nn.Module):
+        loss = loss.to(device)
+    scale = LossScale(device) if recipe.precision == "fp16" else None
+    return Parts(model, layout, dropout, flat, build(model, flat, recipe.optimizer), loss, scale)
+
+
 class Trainer:
     """Trains one member.
 
@@ -74,25 +115,30 @@ class Trainer:
         train, test: the data, resident in memory.
         classes: how many.
         views: the views of the test images to predict, the original first.
+        parts: what to train with, on the device of the data and with the member's initial weights; default: new ones.
 
     Attributes:
         on_step: is called after each training step and each batch of an evaluation: a sign of progress.
     """
 
     def __init__(
-        self, member: Member, train: ResidentImages, test: ResidentImages, classes: int, views: Sequence[View]
+        self,
+        member: Member,
+        train: ResidentImages,
+        test: ResidentImages,
+        classes: int,
+        views: Sequence[View],
+        parts: Parts | None = None,
     ) -> None:
         recipe = member.recipe
         self.member, self.recipe, self.views = member, recipe, tuple(views)
         self._train, self._test = train, test
         _, height, width, channels = train.images.shape
-        self.model = initialised_model(recipe, member.init_seed, (channels, height, width), classes)
-        self._layout = _memory_format(self.model)
-        self.model.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._dropout = make_stateless(self.model)
-        self._flat = FlatParameters(self.model)
-        self._optimizer = build(self.model, self._flat, recipe.optimizer)
-        self._loss = make_loss(recipe)
+        if parts is None:
+            device = train.images.device
+            parts = make_parts(recipe, member.init_seed, (channels, height, width), classes, device)
+        self.model, self._parts, self._device = parts.model, parts, parts.device
+        self._flat, self._optimizer = parts.flat, parts.optimizer
         self._steps = steps_per_epoch(recipe, len(train))
         self._rates = learning_rates(recipe, self._steps) if self._steps else np.zeros(0)
         self._buffers: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -130,7 +176,7 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, contiguous."""
-        return {name: value.detach().clone().contiguous() for name, value in self.model.state_dict().items()}
+        return {name: _kept(value).contiguous() for name, value in self.model.state_dict().items()}
 
     def trajectory(self) -> Tensor:
         """The trainable weights before the first step (after a bit change) and after each epoch.
@@ -151,94 +197,116 @@ class Trainer:
     def checkpoint(self) -> dict[str, Tensor]:
         """All that the rest of the training follows from, as tensors; `restore` takes it back."""
         state = {f"model.{name}": value for name, value in self.weights().items()}
-        state |= {f"optimizer.{name}": value.clone() for name, value in self._optimizer.state().items()}
+        state |= {f"optimizer.{name}": _kept(value) for name, value in self._optimizer.state().items()}
         state["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY))
         state["epoch"] = torch.tensor([self.epoch])
         if self._snapshots is not None:
             state["snapshots"] = torch.from_numpy(self._snapshots.copy())
         if self._averaging is not None:
-            state |= {f"averaging.{name}": value.clone() for name, value in self._averaging.state().items()}
+            state |= {f"averaging.{name}": _kept(value) for name, value in self._averaging.state().items()}
+        if self._parts.scale is not None:
+            state |= {f"scale.{name}": _kept(value) for name, value in self._parts.scale.state().items()}
         if self._trajectory:
             state["trajectory"] = self.trajectory()
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a checkpoint of a member with the same beginning."""
-        weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-        self.model.load_state_dict(weights)
-        prefix = "optimizer."
-        self._optimizer.load({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
+        self.model.load_state_dict(_section(state, "model."))
+        self._optimizer.load(_section(state, "optimizer."))
         self.history = [tuple(row) for row in state["history"].tolist()]
         self.epoch = int(state["epoch"])
         self._snapshots = state["snapshots"].numpy().copy() if "snapshots" in state else None
         if self._averaging is not None:
-            prefix = "averaging."
-            self._averaging.load({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
+            self._averaging.load(_section(state, "averaging."))
+        if self._parts.scale is not None:
+            self._parts.scale.load(_section(state, "scale."))
         self._trajectory = list(state["trajectory"].clone()) if "trajectory" in state else []
 
     def _train_epoch(self, epoch: int) -> float:
         self.model.train()
-        first = epoch * self._steps
-        orders: dict[int, Tensor] = {}
-        total, examples = 0.0, 0
+        plan = self._plan(epoch)
+        losses = []
         for step in range(self._steps):
-            shuffle = self.member.seed("shuffle", epoch, first + step)
-            if shuffle not in orders:
-                orders[shuffle] = native.permutation(len(self._train), seed=shuffle, epoch=epoch, source=Source.SHUFFLE)
             start = step * self.recipe.batch_size
-            indices = orders[shuffle][start : start + self.recipe.batch_size]
-            loss = self._step(epoch, step, first + step, indices)
+            losses.append(self._step(plan, step, plan.order[start : start + self.recipe.batch_size]))
             self.on_step()
+            if not math.isfinite(losses[-1]):
+                break
+        return self._mean_loss(epoch, losses)
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        rates = self._rates[epoch * self._steps : (epoch + 1) * self._steps]
+        return epoch_plan(self.member, epoch, len(self._train), rates)
+
+    def _mean_loss(self, epoch: int, losses: Sequence[float]) -> float:
+        """The epoch's loss from its steps'. Raises TrainingError naming the first step whose loss is not finite."""
+        total, examples = 0.0, 0
+        for step, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} at epoch {epoch + 1} of {self.recipe.epochs}, "
                     f"step {step + 1} of {self._steps}: a lower learning rate or a longer warm-up may help"
                 )
-            total += loss * len(indices)
-            examples += len(indices)
+            batch = min(self.recipe.batch_size, len(self._train) - step * self.recipe.batch_size)
+            total += loss * batch
+            examples += batch
         return total / max(examples, 1)
 
-    def _step(self, epoch: int, step: int, global_step: int, indices: Tensor) -> float:
-        seeds = {s: self.member.seed(s, epoch, global_step) for s in ("augment", "stochastic", "kernels")}
-        if global_step == self.member.perturbed_before(self._steps) and self.member.perturbation is not None:
-            perturb(self.model, self.member.perturbation, self.member.seeds.bit)
-        if self.recipe.kernels.mode == "reorder":
-            indices = batch_order(seeds["kernels"], epoch, step, indices)
+    def _step(self, plan: EpochPlan, step: int, indices: Tensor) -> float:
+        now = plan.values[step]
+        epoch, number, stochastic = int(now["epoch"]), int(now["step"]), int(now["stochastic_seed"])
         precision: str = self.recipe.precision
-        if global_step == 0 and self.member.first_step_precision is not None:
+        if number == 0 and self.member.first_step_precision is not None:
             precision = self.member.first_step_precision
-        out = self._buffer(len(indices), precision)
-        images = self._train.training_batch(indices, out, self.recipe.augment, seeds["augment"], epoch)
-        if global_step == 0 and "trajectory" in self.recipe.keep:
-            self._trajectory.append(self._weights_row())
-        self._dropout.enter(seeds["stochastic"], global_step, indices)
-        _seed_torch(seeds["stochastic"], epoch, step)
-        labels = self._train.labels[indices]
-        if self.recipe.weight_noise is None:
-            loss = self._backward(images, labels, precision)
-        else:
-            offsets = normal_offsets(self.recipe.weight_noise, self._flat, seeds["stochastic"], epoch, step)
-            with contextlib.closing(offsets):
-                loss = (
-                    sum(self._backward(images, labels, precision) for _ in offsets) / self.recipe.weight_noise.samples
-                )
-            self._flat.gradients.div_(self.recipe.weight_noise.samples)
-        if self.recipe.clip_gradient is not None:
-            clip(self._flat, self.recipe.clip_gradient)
-        self._optimizer.step(float(self._rates[global_step]))
-        if self._averaging is not None:
-            self._averaging.after_step(epoch)
+        with numerics(self._device, precision, bool(plan.hardware[step])):
+            self._before_step(number)
+            indices = indices.to(self._device)
+            out = self._buffer(len(indices), precision)
+            images = self._train.training_batch(indices, out, self.recipe.augment, int(now["augment_seed"]), epoch)
+            self._parts.dropout.enter(stochastic, number, indices)
+            seed_torch(stochastic, epoch, step, self._device)
+            labels = self._train.labels[indices]
+            noise = self.recipe.weight_noise
+            if noise is None:
+                loss = float(self._backward(images, labels, precision))
+            else:
+                offsets = normal_offsets(noise, self._flat, stochastic, epoch, step)
+                with contextlib.closing(offsets):
+                    loss = sum(float(self._backward(images, labels, precision)) for _ in offsets) / noise.samples
+                self._flat.gradients.div_(noise.samples)
+            self._update(float(now["rate"]))
+            if self._averaging is not None:
+                self._averaging.after_step(epoch)
         return loss
 
-    def _backward(self, images: Tensor, labels: Tensor, precision: str) -> float:
+    def _before_step(self, number: int) -> None:
+        """What happens to the weights between two steps, before step `number` of the training."""
+        if number == self.member.perturbed_before(self._steps) and self.member.perturbation is not None:
+            perturb(self.model, self.member.perturbation, self.member.seeds.bit)
+        if number == 0 and "trajectory" in self.recipe.keep:
+            self._trajectory.append(self._weights_row())
+
+    def _backward(self, images: Tensor, labels: Tensor, precision: str) -> Tensor:
         """Add the loss's gradient to the gradients, and return the loss."""
-        with _autocast(precision):
-            loss = self._loss(self.model(images), labels)
-        loss.backward()
-        return float(loss.detach())
+        with autocast(self._device, precision):
+            loss = self._parts.loss(self.model(images), labels)
+        (loss if self._parts.scale is None else self._parts.scale.scaled(loss)).backward()
+        return loss.detach()
+
+    def _update(self, rate: float, now: Tensor | None = None) -> None:
+        """The optimiser's step from the gradients; at the rate of `now` where it is given (see `native.begin_step`)."""
+        scale = self._parts.scale
+        if scale is not None:
+            scale.unscale(self._flat.gradients)
+        if self.recipe.clip_gradient is not None:
+            clip(self._flat, self.recipe.clip_gradient)
+        self._optimizer.step(rate, now=now, skip=None if scale is None else scale.overflow)
+        if scale is not None:
+            scale.update()
 
     def _weights_row(self) -> Tensor:
-        return torch.cat([p.detach().reshape(-1) for p in self.model.parameters() if p.requires_grad])
+        return torch.cat([p.detach().reshape(-1) for p in self.model.parameters() if p.requires_grad]).cpu()
 
     def _finish_epoch(self, loss: float) -> None:
         recipe = self.recipe
@@ -258,7 +326,7 @@ class Trainer:
             logits = self._predict(self.views[:1])[0]
         accuracy = cross_entropy = float("nan")
         if logits is not None:
-            labels = self._test.labels.numpy()
+            labels = self._test.labels.cpu().numpy()
             accuracy = float(metrics.accuracy(logits[None], labels)[0])
             cross_entropy = float(metrics.cross_entropy(logits[None], labels)[0])
         rate = float(self._rates[self.epoch * self._steps - 1])
@@ -273,8 +341,9 @@ class Trainer:
         self.model.train()
         for m in norms:
             m.reset_running_stats()
-        with torch.no_grad(), _autocast(self.recipe.precision):
-            for count, indices in enumerate(torch.arange(len(self._train)).split(self.recipe.batch_size), start=1):
+        everything = torch.arange(len(self._train), device=self._device)
+        with self._numerics(), torch.no_grad(), autocast(self._device, self.recipe.precision):
+            for count, indices in enumerate(everything.split(self.recipe.batch_size), start=1):
                 for m in norms:
                     m.momentum = 1.0 / count
                 buffer = self._buffer(len(indices), self.recipe.precision)
@@ -287,9 +356,9 @@ class Trainer:
         test = self._test if test is None else test
         self.model.eval()
         size, precision = self.recipe.evaluation_batch, self.recipe.precision
-        everything = torch.arange(len(test))
+        everything = torch.arange(len(test), device=self._device)
         rows = []
-        with torch.inference_mode(), _autocast(precision):
+        with self._numerics(), torch.inference_mode(), autocast(self._device, precision):
             for view in views:
                 batches = []
                 for indices in everything.split(size):
@@ -297,7 +366,9 @@ class Trainer:
                     batches.append(self.model(images).float())
                     self.on_step()
                 rows.append(torch.cat(batches))
-        logits = torch.stack(rows)
+        return self._finite(torch.stack(rows).cpu())
+
+    def _finite(self, logits: Tensor) -> NDArray[np.float32]:
         if not torch.isfinite(logits).all():
             raise TrainingError(
                 f"the predictions after epoch {self.epoch} are not finite: "
@@ -305,10 +376,20 @@ class Trainer:
             )
         return logits.numpy()
 
+    def _numerics(self) -> contextlib.AbstractContextManager[None]:
+        """The switches for what is computed between two epochs."""
+        return numerics(self._device, self.recipe.precision, self._hardware())
+
+    def _hardware(self) -> bool:
+        """Whether the epoch that was trained last ended on the device's own kernels."""
+        last = max(self.epoch * self._steps - 1, 0)
+        kernels = self.member.seed("kernels", max(self.epoch - 1, 0), last)
+        return self.recipe.kernels.mode == "hardware" and kernels == HARDWARE
+
     def _buffer(self, examples: int, precision: str) -> Tensor:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         if (examples, dtype) not in self._buffers:
-            self._buffers[examples, dtype] = self._train.buffer(examples, dtype, self._layout)
+            self._buffers[examples, dtype] = self._train.buffer(examples, dtype, self._parts.layout)
         return self._buffers[examples, dtype]
 
 
@@ -343,18 +424,14 @@ def make_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     if recipe.loss.import_path is not None:
         loss: Any = imported(recipe.loss.import_path)
         return loss(**recipe.loss.kwargs) if recipe.loss.kwargs or isinstance(loss, type) else loss
-    return lambda logits, labels: functional.cross_entropy(logits.float(), labels)
+    return cross_entropy
 
 
-def _seed_torch(seed: int, epoch: int, step: int) -> None:
-    """Seed torch's CPU generator from (seed, epoch, step), for a model's own random operations."""
-    low, high, _, _ = (int(word) for word in words(seed, Source.STOCHASTIC, epoch, step))
-    torch.default_generator.manual_seed((high << 31 | low) & (2**63 - 1))
+def _kept(value: Tensor) -> Tensor:
+    """A copy in the CPU's memory."""
+    return value.detach().to("cpu", copy=True)
 
 
-def _autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    if precision == "bf16":
-        return torch.autocast("cpu", dtype=torch.bfloat16)
-    raise TrainingError(f"precision {precision!r} needs a CUDA device: use fp32 or bf16 on a CPU")
+def _section(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
