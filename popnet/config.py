@@ -45,7 +45,7 @@ SHORT_FORMS = {
 }
 """Sections that may be written as one word, with the key that the word stands for."""
 
-VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop25", "flip_crop81")
+VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop9", "flip_crop25", "flip_crop81")
 
 
 def digest_of(data: Any) -> str:

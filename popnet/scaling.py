@@ -17,7 +17,7 @@ SCALES = ("full", "smoke")
 Scale = Literal["full", "smoke"]
 
 EPOCHS = 5
-TRAIN, TEST, BATCH = 48, 12, 16
+TRAIN, TEST, BATCH = 48, 8, 16
 ENSEMBLE = 5
 _STEPS = TRAIN // BATCH
 _ONE_CHANNEL = ("mnist", "fashion_mnist", "digits")
@@ -32,7 +32,7 @@ def scaled(experiment: Experiment, scale: str) -> Experiment:
 
     Smoke: generated data of the same channels (48 training images of the smallest size that the model takes, or a short
     text), 5 epochs at most, warm-up, cycles and onsets scaled along, max(3, 2N) members a row for ensembles of N (at
-    most 5), 25 crops in place of 81, `kernels: reorder`, fp32 in place of a GPU's precisions. Imported parts are
+    most 5), 9 crops in place of 25 or 81, `kernels: reorder`, fp32 in place of a GPU's precisions. Imported parts are
     replaced by one hidden layer on images.
     The name ends in `-smoke`, so that its store is its own. Nothing of its numbers means anything.
 
@@ -124,7 +124,7 @@ def _variant(variant: Variant, experiment: Experiment) -> dict[str, Any]:
     content = variant.model_dump(mode="json", by_alias=True)
     content["ensemble"] = min(variant.ensemble, ENSEMBLE)
     content["population"] = None if variant.cross is not None else max(3, 2 * content["ensemble"])
-    content["views"]["name"] = variant.views.name.replace("crop81", "crop25")
+    content["views"]["name"] = variant.views.name.replace("crop81", "crop9").replace("crop25", "crop9")
     if variant.cross is not None:
         content["cross"] = {source: list(seeds[:3]) for source, seeds in variant.cross.items()}
     content["onset"] = round(variant.onset * epochs / max(recipe.epochs, 1))
