@@ -12,7 +12,10 @@
 #include "common/philox.h"
 #include "common/portable_math.h"
 #include "data/augment.h"
+#include "data/jpeg.h"
 #include "data/permutation.h"
+#include "data/picture_job.h"
+#include "data/pictures.h"
 #include "metrics/bootstrap.h"
 #include "metrics/correlation.h"
 #include "metrics/mixture.h"
@@ -79,9 +82,13 @@ ImageSet image_set(Address pixels, std::array<int64_t, 4> shape) {
                     static_cast<int>(shape[2]), static_cast<int>(shape[3])};
 }
 
-Batch batch(Address out, bool bfloat16, bool channels_last, Address indices, int64_t size) {
-    return Batch{pointer<void>(out), pointer<const int64_t>(indices), size,
-                 channels_last ? Layout::NHWC : Layout::NCHW, float_type(bfloat16)};
+Batch batch(Address out, bool bfloat16, bool channels_last, Address indices, int64_t size, Address keys) {
+    return Batch{pointer<void>(out),
+                 pointer<const int64_t>(indices),
+                 size,
+                 channels_last ? Layout::NHWC : Layout::NCHW,
+                 float_type(bfloat16),
+                 pointer<const int64_t>(keys)};
 }
 
 Normalisation normalisation(const std::vector<double>& mean, const std::vector<double>& std) {
@@ -114,6 +121,54 @@ Augmentation fixed_view(int dy, int dx, bool flip) {
     result.dx = dx;
     result.mirror = flip;
     return result;
+}
+
+Pictures pictures(Address bytes, Address table, int64_t count, int channels) {
+    return Pictures{pointer<const uint8_t>(bytes), pointer<const Picture>(table), count, channels};
+}
+
+Framing random_framing(int height, int width, std::array<double, 2> area, std::array<double, 2> aspect) {
+    return Framing{height, width, true, area[0], area[1], aspect[0], aspect[1]};
+}
+
+Framing central_framing(int height, int width, double share, int dy, int dx) {
+    Framing result{};
+    result.height = height;
+    result.width = width;
+    result.share = share;
+    result.dy = dy;
+    result.dx = dx;
+    return result;
+}
+
+std::pair<int64_t, std::string> as_pair(const Unreadable& unreadable) {
+    return {unreadable.index, unreadable.reason};
+}
+
+void bind_pictures(py::module_& m) {
+    py::class_<Pictures>(m, "Pictures").def(py::init(&pictures));
+    py::class_<Framing>(m, "Framing").def(py::init(&random_framing)).def(py::init(&central_framing));
+    py::class_<PictureJob>(m, "PictureJob")
+        .def(py::init<const Pictures&, const Framing&, const Augmentation&, const Normalisation&>())
+        .def("enter", &PictureJob::enter)
+        .def("take_unreadable", [](PictureJob& job) { return as_pair(job.take_unreadable()); })
+        .def("address", [](PictureJob& job) { return reinterpret_cast<Address>(&job); });
+    m.attr("fill_address") = reinterpret_cast<Address>(&popnet_fill);
+    m.attr("decode_address") = reinterpret_cast<Address>(&popnet_decode);
+    m.def("jpeg_library_error", &jpeg_library_error);
+    m.def(
+        "pictures_cpu",
+        [](const Pictures& pictures, const Batch& batch, const Framing& framing,
+           const Augmentation& augmentation, const Normalisation& normalisation, int threads) {
+            return as_pair(pictures_cpu(pictures, batch, framing, augmentation, normalisation, threads));
+        },
+        py::call_guard<Unlocked>());
+    m.def(
+        "decode_picture",
+        [](const Pictures& pictures, int64_t index, Address out) {
+            return decode_picture(pictures, index, pointer<uint8_t>(out));
+        },
+        py::call_guard<Unlocked>());
 }
 
 void bind_data(py::module_& m) {
@@ -664,6 +719,7 @@ PYBIND11_MODULE(_native, m) {
     m.doc() = "popnet's native kernels; use popnet.native";
     popnet::bind_common(m);
     popnet::bind_data(m);
+    popnet::bind_pictures(m);
     popnet::bind_training(m);
     popnet::bind_metrics(m);
     popnet::bind_language_metrics(m);

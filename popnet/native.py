@@ -177,6 +177,7 @@ def augment(
     cutout: int = 0,
     fill: Sequence[int] | None = None,
     now: Tensor | None = None,
+    keys: Tensor | None = None,
     threads: int = 1,
 ) -> Tensor:
     """Writes the augmented, normalised batch of `indices` into `out` and returns it.
@@ -196,15 +197,33 @@ def augment(
         crop, flip, translate, cutout: 0 or False switches an operation off.
         fill: pixel value of cutout per channel, 0 .. 255; zeros if not given.
         now: from `begin_step`: seed and epoch are those found there when the kernel runs, not those given.
+        keys: int64 [b]: the image indices that the draws depend on, where `images` holds only some of a larger set;
+            by default `indices`.
         threads: CPU threads.
     """
     _check_images(images, indices, out)
-    _, height, width, channels = images.shape
+    now_address = _now(now, images.device)
+    augmentation = _random_augmentation(images.shape[1:], seed, epoch, crop, flip, translate, cutout, fill, now_address)
+    return _launch_augment(images, indices, out, augmentation, mean, std, threads, keys)
+
+
+def _random_augmentation(
+    shape: Sequence[int],
+    seed: int,
+    epoch: int,
+    crop: int,
+    flip: bool,
+    translate: int,
+    cutout: int,
+    fill: Sequence[int] | None,
+    now: int = 0,
+) -> Any:
+    height, width, channels = shape
     if fill is None:
         fill = [0] * channels
     if len(fill) != channels:
         raise ValueError(f"fill has {len(fill)} value(s), but images have {channels} channel(s)")
-    augmentation = _native.Augmentation(
+    return _native.Augmentation(
         check_seed(seed),
         check_word("epoch", epoch),
         _integer("crop", crop, 0, 2**15),
@@ -212,9 +231,8 @@ def augment(
         _integer("translate", translate, 0, 2**15),
         _integer("cutout", cutout, 0, min(height, width) + 1),
         [_integer("fill", value, 0, 256) for value in fill],
-        _now(now, images.device),
+        now,
     )
-    return _launch_augment(images, indices, out, augmentation, mean, std, threads)
 
 
 def view(
@@ -285,18 +303,224 @@ def _launch_augment(
     mean: Sequence[float],
     std: Sequence[float],
     threads: int,
+    keys: Tensor | None = None,
 ) -> Tensor:
     threads = _threads(threads)
     normalisation = _normalisation(images.shape[3], mean, std)
     image_set = _native.ImageSet(images.data_ptr(), list(images.shape))
-    channels_last = not out.is_contiguous()
-    is_bfloat16 = out.dtype == torch.bfloat16
-    batch = _native.Batch(out.data_ptr(), is_bfloat16, channels_last, indices.data_ptr(), len(indices))
+    batch = _batch(indices, out, keys)
     if images.device.type == "cpu":
         _native.augment_cpu(image_set, batch, augmentation, normalisation, threads)
     else:
         with torch.cuda.device(images.device):
             _native.augment_cuda(image_set, batch, augmentation, normalisation, _stream(images.device))
+    return out
+
+
+def _batch(indices: Tensor, out: Tensor, keys: Tensor | None) -> Any:
+    if keys is not None:
+        _tensor("keys", keys, [torch.int64], 1)
+        _contiguous("keys", keys)
+        _same_device("indices", {"indices": indices, "keys": keys})
+        if len(keys) != len(indices):
+            raise ValueError(f"keys must hold one key for each of {len(indices)} indices, not {len(keys)}")
+    channels_last = not out.is_contiguous()
+    key_address = 0 if keys is None else keys.data_ptr()
+    is_bfloat16 = out.dtype == torch.bfloat16
+    return _native.Batch(out.data_ptr(), is_bfloat16, channels_last, indices.data_ptr(), len(indices), key_address)
+
+
+# ---- pictures: images of any size, raw or JPEG ------------------------------------------------------------------------
+
+
+TABLE_COLUMNS = ("offset", "size", "height", "width", "jpeg")
+"""Of a table of pictures, int64 [n, 5]: where a picture's bytes begin and how many they are, its pixels, and whether
+they are a JPEG (1) or raw (0)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as they lie in memory or in a mapped file; made, and checked once, by `pictures`."""
+
+    bytes: Tensor
+    table: Tensor
+    channels: int
+    native: Any = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def pictures(bytes: Tensor, table: Tensor, channels: int) -> Pictures:
+    """Checks that every picture lies inside `bytes`.
+
+    Args:
+        bytes: uint8 [m], contiguous, on the CPU.
+        table: int64 [n, 5], contiguous: `TABLE_COLUMNS`. A raw picture is [height, width, channels]; a JPEG has 3.
+        channels: of every picture.
+
+    Raises:
+        ValueError: a row that does not fit, named by its number.
+    """
+    _tensor("bytes", bytes, [torch.uint8], 1)
+    _contiguous("bytes", bytes)
+    _tensor("table", table, [torch.int64], 2)
+    _contiguous("table", table)
+    if bytes.device.type != "cpu" or table.device.type != "cpu":
+        raise ValueError("bytes and table must be on the CPU")
+    if table.shape[1] != len(TABLE_COLUMNS):
+        raise ValueError(f"table must have shape [n, {len(TABLE_COLUMNS)}], not {list(table.shape)}")
+    channels = _integer("channels", channels, 1, _native.max_channels + 1)
+    offset, size, height, width, jpeg = table.unbind(1)
+    sound = (height > 0) & (height < 2**15) & (width > 0) & (width < 2**15)
+    sound &= (offset >= 0) & (size >= 0) & (offset <= len(bytes) - size)
+    sound &= ((jpeg == 0) & (size == height * width * channels)) | ((jpeg == 1) & (channels == 3))
+    if not bool(sound.all()):
+        row = int(torch.nonzero(~sound)[0])
+        values = ", ".join(f"{name} {int(value)}" for name, value in zip(TABLE_COLUMNS, table[row]))
+        raise ValueError(f"picture {row} ({values}) does not lie inside the {len(bytes)} bytes")
+    made = _native.Pictures(bytes.data_ptr(), table.data_ptr(), len(table), channels)
+    return Pictures(bytes, table, channels, made)
+
+
+def jpeg_library_error() -> str:
+    """Why JPEGs cannot be decoded on this machine; empty where they can."""
+    return str(_native.jpeg_library_error())
+
+
+def random_framing(height: int, width: int, area: Sequence[float], aspect: Sequence[float]) -> Any:
+    """A random resized crop, torchvision's distribution (csrc/data/crop_box.h).
+
+    Args:
+        height, width: of the output.
+        area: least and most, as a share of the picture's.
+        aspect: least and most, width over height.
+    """
+    (least, most), (flat, wide) = area, aspect
+    areas = [_number("area", least, 1e-6, 1.0), _number("area", most, least, 1.0)]
+    aspects = [_number("aspect", flat, 1e-3, 1e3), _number("aspect", wide, flat, 1e3)]
+    return _native.Framing(*_output_size(height, width), areas, aspects)
+
+
+def central_framing(height: int, width: int, share: float = 1.0, dy: int = 0, dx: int = 0) -> Any:
+    """A square in the middle, its side `share` of the shorter side, moved by (dy, dx) of the output's pixels."""
+    limit = 2**15
+    shift = _integer("dy", dy, -limit, limit), _integer("dx", dx, -limit, limit)
+    return _native.Framing(*_output_size(height, width), _number("share", share, 1e-3, 1.0), *shift)
+
+
+def _output_size(height: int, width: int) -> tuple[int, int]:
+    return _integer("height", height, 1, 2**15), _integer("width", width, 1, 2**15)
+
+
+def picture_batch(
+    source: Pictures,
+    indices: Tensor,
+    out: Tensor,
+    framing: Any | None,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int = 0,
+    epoch: int = 0,
+    crop: int = 0,
+    flip: bool = False,
+    translate: int = 0,
+    cutout: int = 0,
+    fill: Sequence[int] | None = None,
+    keys: Tensor | None = None,
+    threads: int = 1,
+) -> Tensor:
+    """Writes the batch `indices` into `out` and returns it: decoded, framed, then as `augment` does it.
+
+    Args:
+        source: from `pictures`.
+        indices, out, keys and what follows: as for `augment`; the CPU only.
+        framing: `random_framing` or `central_framing`; None for pictures that are all as large as `out`.
+
+    Raises:
+        UnreadablePicture: a JPEG that is damaged, or not of the size that the table says.
+    """
+    augmentation = _random_augmentation(
+        (*out.shape[2:], source.channels), seed, epoch, crop, flip, translate, cutout, fill
+    )
+    return _launch_pictures(source, indices, out, framing, augmentation, mean, std, keys, threads)
+
+
+def picture_view(
+    source: Pictures,
+    indices: Tensor,
+    out: Tensor,
+    framing: Any | None,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dy: int = 0,
+    dx: int = 0,
+    flip: bool = False,
+    threads: int = 1,
+) -> Tensor:
+    """As `view`, of decoded and framed pictures: what `dy` and `dx` move is the framed image."""
+    limit = 2**15
+    augmentation = _native.Augmentation(
+        _integer("dy", dy, -limit, limit), _integer("dx", dx, -limit, limit), bool(flip)
+    )
+    return _launch_pictures(source, indices, out, framing, augmentation, mean, std, None, threads)
+
+
+class UnreadablePicture(ValueError):
+    """A picture that cannot be decoded. `index`: its number."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        self.index, self.reason = index, reason
+        super().__init__(f"picture {index} cannot be read: {reason}")
+
+
+def _launch_pictures(
+    source: Pictures,
+    indices: Tensor,
+    out: Tensor,
+    framing: Any | None,
+    augmentation: Any,
+    mean: Sequence[float],
+    std: Sequence[float],
+    keys: Tensor | None,
+    threads: int,
+) -> Tensor:
+    _tensor("indices", indices, [torch.int64], 1)
+    _contiguous("indices", indices)
+    _tensor("out", out, [torch.float32, torch.bfloat16], 4)
+    _same_device("table", {"table": source.table, "indices": indices, "out": out})
+    if list(out.shape[:2]) != [len(indices), source.channels]:
+        expected = f"[{len(indices)}, {source.channels}, height, width]"
+        raise ValueError(f"out must have shape {expected}, not {list(out.shape)}")
+    if not (out.is_contiguous() or out.is_contiguous(memory_format=torch.channels_last)):
+        raise ValueError(f"out must be contiguous or channels_last, but has strides {list(out.stride())}")
+    if len(indices) == 0:
+        return out
+    if int(indices.min()) < 0 or int(indices.max()) >= len(source):
+        raise IndexError(f"indices are {int(indices.min())} .. {int(indices.max())}, and there are {len(source)}")
+    if framing is None:
+        if not bool((source.table[indices, 2:4] == torch.tensor(out.shape[2:])).all()):
+            raise ValueError(f"without a framing, every picture must be {list(out.shape[2:])}, as out is")
+        framing = _native.Framing(0, 0, 1.0, 0, 0)
+    normalisation = _normalisation(source.channels, mean, std)
+    index, reason = _native.pictures_cpu(
+        source.native, _batch(indices, out, keys), framing, augmentation, normalisation, _threads(threads)
+    )
+    if index >= 0:
+        raise UnreadablePicture(index, reason)
+    return out
+
+
+def decode_picture(source: Pictures, index: int) -> Tensor:
+    """One picture: uint8 [height, width, channels]. Raises UnreadablePicture."""
+    index = _integer("index", index, 0, len(source))
+    height, width = (int(value) for value in source.table[index, 2:4])
+    out = torch.empty(height, width, source.channels, dtype=torch.uint8)
+    reason = _native.decode_picture(source.native, index, out.data_ptr())
+    if reason:
+        raise UnreadablePicture(index, reason)
     return out
 
 
@@ -364,10 +588,10 @@ def sgd_step(
     """
     buffers = {"parameters": parameters, "gradients": gradients, "momentum_buffer": momentum_buffer}
     device = _check_flat(buffers, segments)
-    addresses = [buffer.data_ptr() for buffer in buffers.values()]
+    now_address = [buffer.data_ptr() for buffer in buffers.values()]
     arguments = (
         *(
-            addresses,
+            now_address,
             segments.native,
             _number("lr", lr, -1e30, 1e30),
             _number("momentum", momentum, 0.0, 1e6),
@@ -680,12 +904,12 @@ def end_step(loss: Tensor, losses: Tensor, position: Tensor) -> None:
     _tensor("position", position, [torch.int64], 1)
     _contiguous("losses", losses)
     device = _same_device("loss", {"loss": loss, "losses": losses, "position": position})
-    addresses = (loss.data_ptr(), losses.data_ptr(), position.data_ptr())
+    now_address = (loss.data_ptr(), losses.data_ptr(), position.data_ptr())
     if device.type == "cpu":
-        _native.end_step_cpu(*addresses)
+        _native.end_step_cpu(*now_address)
     else:
         with torch.cuda.device(device):
-            _native.end_step_cuda(*addresses, _stream(device))
+            _native.end_step_cuda(*now_address, _stream(device))
 
 
 # ---- batch norm and loss ----

@@ -78,6 +78,24 @@ def bfloat16_bits(values):
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 
+def random_box(height, width, area, aspect, seed, epoch, index):
+    """(y, x, height, width) of torchvision's random resized crop, attempt k drawn from block 2 + k."""
+    for attempt in range(10):
+        draws = words(seed, AUGMENT, epoch, index, 2 + attempt)
+        target = height * width * (area[0] + draws[0] / 2**32 * (area[1] - area[0]))
+        low, high = math.log(aspect[0]), math.log(aspect[1])
+        ratio = math.exp(low + draws[1] / 2**32 * (high - low))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return uniform_integer(draws[2], height - h + 1), uniform_integer(draws[3], width - w + 1), h, w
+    h, w = height, width
+    if width / height < aspect[0]:
+        h = min(max(round(width / aspect[0]), 1), height)
+    elif width / height > aspect[1]:
+        w = min(max(round(height * aspect[1]), 1), width)
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
 def shift(image, dy, dx):
     """out[y, x] = image[y + dy, x + dx], zero outside."""
     out = np.zeros_like(image)

@@ -260,7 +260,8 @@ public:
         const uint8_t* source = images_.pixels + index * elements;
         const uint8_t* next = images_.pixels + batch_.indices[b_next] * elements;
         T* out = static_cast<T*>(batch_.data) + b * elements;
-        Placement placement = place(augmentation_, index, images_.height, images_.width);
+        int64_t key = batch_.keys != nullptr ? batch_.keys[b] : index;
+        Placement placement = place(augmentation_, key, images_.height, images_.width);
         for (int64_t y = 0; y < images_.height; y += strip_rows_) {
             int64_t rows = std::min<int64_t>(strip_rows_, images_.height - y);
             assemble(strip_.data(), source, images_, placement, augmentation_.fill, y, rows);

@@ -28,8 +28,9 @@ __device__ uint8_t augmented_pixel(const uint8_t* image, const ImageSet& images,
 // One block an image (blocks stride over the batch); its threads walk the elements in the order of the
 // output's memory, so that writes are coalesced.
 template <typename T>
-__global__ void augment_kernel(ImageSet images, T* out, const int64_t* indices, int64_t batch, Layout layout,
-                               Augmentation augmentation, Normalisation normalisation) {
+__global__ void augment_kernel(ImageSet images, T* out, const int64_t* indices, const int64_t* keys,
+                               int64_t batch, Layout layout, Augmentation augmentation,
+                               Normalisation normalisation) {
     __shared__ Placement placement;
     __shared__ int64_t index;
     int64_t pixels = static_cast<int64_t>(images.height) * images.width;
@@ -38,7 +39,8 @@ __global__ void augment_kernel(ImageSet images, T* out, const int64_t* indices, 
         __syncthreads();
         if (threadIdx.x == 0) {
             index = indices[b];
-            placement = place(at_step(augmentation), index, images.height, images.width);
+            int64_t key = keys != nullptr ? keys[b] : index;
+            placement = place(at_step(augmentation), key, images.height, images.width);
         }
         __syncthreads();
         bool exists = index >= 0 && index < images.count;
@@ -66,12 +68,12 @@ void augment_cuda(const ImageSet& images, const Batch& batch, const Augmentation
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     if (batch.type == FloatType::FLOAT32) {
         augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<float*>(batch.data),
-                                                             batch.indices, batch.size, batch.layout,
-                                                             augmentation, normalisation);
+                                                             batch.indices, batch.keys, batch.size,
+                                                             batch.layout, augmentation, normalisation);
     } else {
         augment_kernel<<<blocks, kThreads, 0, cuda_stream>>>(images, static_cast<BFloat16*>(batch.data),
-                                                             batch.indices, batch.size, batch.layout,
-                                                             augmentation, normalisation);
+                                                             batch.indices, batch.keys, batch.size,
+                                                             batch.layout, augmentation, normalisation);
     }
     check_cuda(cudaGetLastError(), "augment");
 }

@@ -69,6 +69,9 @@ struct Batch {
     int64_t size;
     Layout layout;
     FloatType type;
+    // What the draws of each element depend on in the place of its index: int64 [size]; null: the index
+    // itself.
+    const int64_t* keys = nullptr;
 };
 
 // Throws std::out_of_range if an index is none of the image set.
