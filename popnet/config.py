@@ -42,10 +42,22 @@ SHORT_FORMS = {
     "kernels": "mode",
     "views": "name",
     "perturbation": "kind",
+    "loader": "name",
 }
 """Sections that may be written as one word, with the key that the word stands for."""
 
-VIEW_NAMES = ("none", "flip", "crop9", "crop25", "crop81", "flip_crop9", "flip_crop25", "flip_crop81")
+VIEW_NAMES = (
+    "none",
+    "flip",
+    "crop9",
+    "crop25",
+    "crop81",
+    "flip_crop9",
+    "flip_crop25",
+    "flip_crop81",
+    "grid9",
+    "flip_grid9",
+)
 
 
 def digest_of(data: Any) -> str:
@@ -70,6 +82,11 @@ class Section(pydantic.BaseModel):
 def _short(section: str) -> BeforeValidator:
     """Accept the short form `section: word` for `section: {key: word}`."""
     return BeforeValidator(lambda value: {SHORT_FORMS[section]: value} if isinstance(value, str) else value)
+
+
+def _defaults_or_none(value: Any) -> Any:
+    """Accept `true` for a section with its defaults, and `false` for none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 def _check_part(path: str | None, kwargs: Mapping[str, Any]) -> None:
@@ -162,12 +179,62 @@ class Schedule(Section):
     cycles: Annotated[int, Field(ge=1)] = 1
 
 
+class ResizedCrop(Section):
+    """A random rectangle of the picture, resized: its area as a share of the picture's, its width over its height.
+
+    torchvision's distribution, with its defaults; `aspect` is uniform in its logarithm.
+    """
+
+    area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
+    aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> ResizedCrop:
+        for key in ("area", "aspect"):
+            least, most = getattr(self, key)
+            if least > most:
+                raise ValueError(f"{key}: the least, {least:g}, comes before the most, {most:g}")
+        return self
+
+
+class Resize(Section):
+    """Makes pictures of any size into images of one size; `augment` then works on these.
+
+    `train` and `test` are the sides of the square images. For testing, and for training without
+    `augment.resized_crop`, it is a square in the middle of the picture, its side `share` of the shorter side.
+    """
+
+    train: Annotated[int, Field(ge=1, lt=2**15)] = 224
+    test: Annotated[int, Field(ge=1, lt=2**15)] = 224
+    share: Annotated[float, Field(gt=0, le=1)] = 0.875
+
+
+class Loader(Section):
+    """Who reads the training images; the bytes of a batch, hence a member's id, do not depend on it.
+
+    `resident`: decoded, in memory. `ffcv`: from the .beton file `path` (as `popnet data write` makes it), by `workers`
+    threads for each training process; the path may be left out where the data set is itself a .beton file. `auto`:
+    `resident` where the decoded images fit into half of the free memory, else `ffcv`.
+    """
+
+    name: Literal["auto", "resident", "ffcv"] = "auto"
+    path: str | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+
+    @pydantic.model_validator(mode="after")
+    def _path_is_for_ffcv(self) -> Loader:
+        if self.path is not None and self.name != "ffcv":
+            raise ValueError("loader.path is for loader.name=ffcv")
+        return self
+
+
 class Augment(Section):
     """Random changes to a training image; each image's draws depend on (augment seed, epoch, image) alone.
 
-    Applied in this order: zero-pad by `crop` pixels and take a random crop; flip left to right with probability 1/2;
-    shift by up to `translate` pixels with zero fill; a `cutout` x `cutout` square, wholly inside, filled with `fill`
-    (0 to 255 per channel; default: the data set's mean pixel).
+    Applied in this order: `resized_crop` (`true` for its defaults), which needs `resize`; zero-pad by `crop` pixels and
+    take a random crop; flip left to right with probability 1/2; shift by up to `translate` pixels with zero fill; a
+    `cutout` x `cutout` square, wholly inside, filled with `fill` (0 to 255 per channel; default: the data set's mean
+    pixel).
     """
 
     crop: Annotated[int, Field(ge=0)] = 0
@@ -175,10 +242,11 @@ class Augment(Section):
     translate: Annotated[int, Field(ge=0)] = 0
     cutout: Annotated[int, Field(ge=0)] = 0
     fill: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
+    resized_crop: Annotated[ResizedCrop | None, BeforeValidator(_defaults_or_none)] = None
 
     @property
     def any(self) -> bool:
-        return bool(self.crop or self.flip or self.translate or self.cutout)
+        return bool(self.crop or self.flip or self.translate or self.cutout or self.resized_crop)
 
 
 class Kernels(Section):
@@ -294,6 +362,8 @@ class Recipe(Section):
     optimizer: Optimizer
     schedule: Annotated[Schedule, _short("schedule")] = Schedule()
     augment: Augment = Augment()
+    resize: Resize | None = None
+    loader: Annotated[Loader, _short("loader")] = Loader()
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     kernels: Annotated[Kernels, _short("kernels")] = Kernels()
     train_examples: Annotated[int, Field(ge=1)] | None = None
@@ -325,8 +395,15 @@ class Recipe(Section):
             )
         if "predictions" not in self.keep:
             raise ValueError("keep must contain 'predictions': every metric is computed from them")
+        self._check_resize()
         self._check_task()
         return self
+
+    def _check_resize(self) -> None:
+        if self.augment.resized_crop is not None and self.resize is None:
+            raise ValueError("augment.resized_crop needs the size of the result: add resize, as in 'resize: {}'")
+        if self.resize is not None and self.augment.cutout > self.resize.train:
+            raise ValueError(f"augment.cutout={self.augment.cutout} is larger than resize.train={self.resize.train}")
 
     def _check_task(self) -> None:
         """What only language models, or only models of images, can have."""
@@ -349,7 +426,9 @@ class Recipe(Section):
         if self.epochs >= LANGUAGE_EPOCHS:
             raise ValueError(f"epochs={self.epochs}: language models train for at most {LANGUAGE_EPOCHS - 1:,}")
         of_images = {"augment": self.augment.any, "drop_last": self.drop_last, "loss": self.loss.import_path}
-        of_images |= {key: getattr(self, key) for key in ("clip_gradient", "averaging", "weight_noise", "features")}
+        of_images |= {
+            key: getattr(self, key) for key in ("clip_gradient", "averaging", "weight_noise", "features", "resize")
+        }
         of_images |= {"keep: trajectory": "trajectory" in self.keep}
         for key in (key for key, given in of_images.items() if given):
             raise ValueError(f"{key} is for models of images: leave it out beside 'language'")
@@ -367,13 +446,16 @@ class Recipe(Section):
             raise ValueError("; ".join(_explain(item, Recipe, "recipe") for item in error.errors())) from None
 
     def canonical(self) -> dict[str, Any]:
-        """The recipe as plain data, without what has no influence on a member's bits (`keep`, `features`).
+        """The recipe as plain data, without what has no influence on a member's bits (`keep`, `features`, `loader`).
 
         Keys that came later than the first members are left out where they are not used, so that ids stay.
         """
-        later = ("language", "clip_gradient", "averaging", "weight_noise")
-        without = {"keep", "features", *(key for key in later if getattr(self, key) is None)}
-        return self.model_dump(mode="json", by_alias=True, exclude=without)
+        later = ("language", "clip_gradient", "averaging", "weight_noise", "resize")
+        without = {"keep", "features", "loader", *(key for key in later if getattr(self, key) is None)}
+        plain = self.model_dump(mode="json", by_alias=True, exclude=without)
+        if self.augment.resized_crop is None:
+            del plain["augment"]["resized_crop"]
+        return plain
 
     @property
     def all_sources(self) -> tuple[str, ...]:

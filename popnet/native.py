@@ -330,7 +330,7 @@ def _batch(indices: Tensor, out: Tensor, keys: Tensor | None) -> Any:
     return _native.Batch(out.data_ptr(), is_bfloat16, channels_last, indices.data_ptr(), len(indices), key_address)
 
 
-# ---- pictures: images of any size, raw or JPEG ------------------------------------------------------------------------
+# ---- pictures: images of any size, raw or JPEG -----------------------------------------------------------------------
 
 
 TABLE_COLUMNS = ("offset", "size", "height", "width", "jpeg")
@@ -511,6 +511,52 @@ def _launch_pictures(
     if index >= 0:
         raise UnreadablePicture(index, reason)
     return out
+
+
+class PictureJob:
+    """What a pipeline of another library makes of pictures, batch by batch: addresses to call, and what went wrong.
+
+    `fill_address` takes (job, indices, size, out, threads), `decode_address` (job, indices, size, out, stride,
+    threads), all of them 64-bit integers (csrc/data/picture_job.h). The job holds on to the pictures' memory.
+    """
+
+    fill_address: int = _native.fill_address
+    decode_address: int = _native.decode_address
+
+    def __init__(
+        self,
+        source: Pictures,
+        shape: Sequence[int],
+        framing: Any | None,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop: int = 0,
+        flip: bool = False,
+        translate: int = 0,
+        cutout: int = 0,
+        fill: Sequence[int] | None = None,
+    ) -> None:
+        """`shape`: of an image of the batch, (height, width, channels); the rest as for `picture_batch`."""
+        if framing is None:
+            if not bool((source.table[:, 2:4] == torch.tensor(tuple(shape[:2]))).all()):
+                raise ValueError(f"without a framing, every picture must be {list(shape[:2])}")
+            framing = _native.Framing(0, 0, 1.0, 0, 0)
+        augmentation = _random_augmentation(shape, 0, 0, crop, flip, translate, cutout, fill)
+        normalisation = _normalisation(source.channels, mean, std)
+        self.source, self.shape = source, tuple(shape)
+        self._job = _native.PictureJob(source.native, framing, augmentation, normalisation)
+        self.address: int = self._job.address()
+
+    def enter(self, seed: int, epoch: int) -> None:
+        """What the draws depend on from here on. Not while a batch is being made."""
+        self._job.enter(check_seed(seed), check_word("epoch", epoch))
+
+    def check(self) -> None:
+        """Raises UnreadablePicture if one was met since the last call, that of the lowest number."""
+        index, reason = self._job.take_unreadable()
+        if index >= 0:
+            raise UnreadablePicture(index, reason)
 
 
 def decode_picture(source: Pictures, index: int) -> Tensor:

@@ -185,7 +185,10 @@ class Trunk:
 
 @dataclass(frozen=True, order=True)
 class View:
-    """One way to look at a test image: shifted by (dy, dx) pixels with zero fill, then flipped or not."""
+    """One way to look at a test image: shifted by (dy, dx) pixels, then flipped or not.
+
+    Outside an image are zeros. Of a picture that is resized, the cropped square moves inside the picture instead.
+    """
 
     flip: bool = False
     dy: int = 0
@@ -202,10 +205,12 @@ ORIGINAL = View()
 def views_of(spec: Views) -> tuple[View, ...]:
     """The views that test-time augmentation averages, the original first (Summers & Dinneen 2021, Appendix C).
 
-    `crop25`: offsets -4..4 at stride 2; `crop81`: all of -4..4; `crop9`: all of -1..1 (MNIST's 1-pixel padding).
+    `crop25`: offsets -4..4 at stride 2; `crop81`: all of -4..4; `crop9`: all of -1..1 (MNIST's 1-pixel padding);
+    `grid9`: -16, 0 and 16 (ImageNet's 224-pixel crops of 256 pixels).
     """
     kind = spec.name.removeprefix("flip_")
-    offsets = {"none": (0,), "flip": (0,), "crop9": (-1, 0, 1), "crop25": (-4, -2, 0, 2, 4), "crop81": range(-4, 5)}
+    offsets: dict[str, tuple[int, ...]] = {"none": (0,), "flip": (0,), "crop9": (-1, 0, 1), "grid9": (-16, 0, 16)}
+    offsets |= {"crop25": (-4, -2, 0, 2, 4), "crop81": tuple(range(-4, 5))}
     flips = (False, True) if spec.name.startswith("flip") else (False,)
     views = [View(flip, dy, dx) for flip in flips for dy in offsets[kind] for dx in offsets[kind]]
     return (ORIGINAL, *(view for view in views if view != ORIGINAL))

@@ -134,10 +134,11 @@ def test_synthetic_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_name_proposes_the_nearest() -> None:
-    assert {*get_args(datasets.ImageName), *get_args(corpora.TextName)} == set(data.names())
+    known = {*get_args(datasets.ImageName), *get_args(datasets.PictureName), *get_args(corpora.TextName)}
+    assert known == set(data.names())
     with pytest.raises(ConfigError, match="unknown dataset 'fashion-mnist': did you mean 'fashion_mnist'"):
         data.load("fashion-mnist")
-    with pytest.raises(ConfigError, match="unknown dataset 'zzz': known: bible, cifar10, cifar100, digits"):
+    with pytest.raises(ConfigError, match="unknown dataset 'zzz': known: beton, bible, cifar10, cifar100, digits"):
         data.fetch("zzz")
 
 

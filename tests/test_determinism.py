@@ -295,7 +295,7 @@ def test_first_batch_only() -> None:
     made = make_trainer(m)
     seen: list[list[int]] = []
     step = made._step
-    made._step = lambda *a: (seen.append(a[-1].tolist()), step(*a))[1]  # type: ignore[method-assign]
+    made._step = lambda *a: (seen.append(a[2].tolist()), step(*a))[1]  # type: ignore[method-assign]
     made.run(until=2)
     for epoch in range(2):
         base = popnet.random.permutation(1, epoch, 72)

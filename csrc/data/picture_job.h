@@ -25,12 +25,11 @@ public:
         augmentation_.epoch = epoch;
     }
 
-    // Elements begin .. end-1 of a batch: out is float32 [batch, height, width, channels], indices int64
-    // [batch], each in 0 .. count-1.
-    void fill(const int64_t* indices, int64_t begin, int64_t end, float* out) noexcept;
+    // A batch: out is float32 [size, height, width, channels], indices int64 [size], each in 0 .. count-1.
+    void fill(const int64_t* indices, int64_t size, float* out, int threads) noexcept;
 
-    // The same elements, only decoded: element b goes to out + b * stride bytes.
-    void decode(const int64_t* indices, int64_t begin, int64_t end, uint8_t* out, int64_t stride) noexcept;
+    // The same batch, only decoded: element b goes to out + b * stride bytes.
+    void decode(const int64_t* indices, int64_t size, uint8_t* out, int64_t stride, int threads) noexcept;
 
     // The unreadable picture of the lowest number that was met since the last call.
     Unreadable take_unreadable();
@@ -46,8 +45,9 @@ private:
     Unreadable unreadable_;
 };
 
-extern "C" void popnet_fill(PictureJob* job, const int64_t* indices, int64_t begin, int64_t end, float* out);
-extern "C" void popnet_decode(PictureJob* job, const int64_t* indices, int64_t begin, int64_t end,
-                              uint8_t* out, int64_t stride);
+extern "C" void popnet_fill(PictureJob* job, const int64_t* indices, int64_t size, float* out,
+                            int64_t threads);
+extern "C" void popnet_decode(PictureJob* job, const int64_t* indices, int64_t size, uint8_t* out,
+                              int64_t stride, int64_t threads);
 
 }  // namespace popnet

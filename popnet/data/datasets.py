@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from popnet.data import files, synthetic
 from popnet.data.corpora import CORPORA, TextName
 from popnet.data.files import FileSource
+from popnet.data.picture_sets import PictureDataset, beton_dataset, image_folder, imagenet
 from popnet.data.text import Text
 from popnet.errors import ConfigError, DataError, nearest
 
@@ -219,12 +220,14 @@ def _check_labels(which: str, labels: ArrayLike, examples: int) -> NDArray[np.in
 
 # The data sets by name.
 
-_Loader = Callable[..., Dataset]
+_Loader = Callable[..., Dataset | PictureDataset]
 _loaders: dict[str, _Loader] = {}  # each takes (root, **options)
 _sources: dict[str, FileSource] = {}
 
 
 ImageName = Literal["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"]
+
+PictureName = Literal["beton", "image_folder", "imagenet"]
 
 Root = str | os.PathLike[str] | None
 
@@ -234,8 +237,10 @@ def load(name: ImageName, root: Root = None, **options: Any) -> Dataset: ...
 @overload
 def load(name: TextName, root: Root = None, **options: Any) -> Text: ...
 @overload
-def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | Text: ...
-def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | Text:
+def load(name: PictureName, root: Root = None, **options: Any) -> PictureDataset: ...
+@overload
+def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | PictureDataset | Text: ...
+def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Dataset | PictureDataset | Text:
     """Load a data set.
 
     Args:
@@ -246,7 +251,8 @@ def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Da
             set's own, such as `seed` of `synthetic` and `path` of `text`.
 
     Returns:
-        A Dataset of images, or a Text for `ptb`, `bible`, `text` and `synthetic_text`.
+        A Dataset of images; a PictureDataset for `image_folder`, `beton` and `imagenet`; a Text for `ptb`, `bible`,
+        `text` and `synthetic_text`.
 
     Raises:
         ConfigError: unknown name or option.
@@ -311,6 +317,14 @@ def _availability(name: str, root: Path | None) -> Availability:
     if name in CORPORA:
         place = CORPORA[name].locate(root)
         return Availability(place is not None, CORPORA[name].how_to_get(root) if place is None else place)
+    if name == "imagenet":
+        try:
+            imagenet(files.default_root() if root is None else root)
+        except DataError as error:
+            return Availability(False, str(error))
+        return Availability(True, str((files.default_root() if root is None else root) / "imagenet"))
+    if name in ("beton", "image_folder"):
+        return Availability(True, "wherever the options train and test say")
     if name not in _sources:
         return Availability(True, "built in")
     folder = files.locate(_sources[name], root)
@@ -408,6 +422,25 @@ def _synthetic(
     )
     mean, std = channel_statistics(x_train)
     return Dataset("synthetic", x_train, y_train, x_test, y_test, classes, mean, std)
+
+
+@_builtin("image_folder")
+def _image_folder(root: Path | None, train: str, test: str, mapping: str | None = None) -> PictureDataset:
+    """Pictures in folders with a folder for each class; `mapping`: from the test set's folders to classes."""
+    file = None if mapping is None else Path(mapping).expanduser()
+    return image_folder(Path(train).expanduser(), Path(test).expanduser(), mapping=file)
+
+
+@_builtin("beton")
+def _beton(root: Path | None, train: str, test: str, classes: int | None = None) -> PictureDataset:
+    """Pictures in two .beton files, FFCV's format."""
+    return beton_dataset(Path(train).expanduser(), Path(test).expanduser(), classes=classes)
+
+
+@_builtin("imagenet")
+def _imagenet(root: Path | None) -> PictureDataset:
+    """ImageNet's training and validation pictures, below the folder `imagenet` of the root."""
+    return imagenet(files.default_root() if root is None else root)
 
 
 def _in_files(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +13,54 @@ from popnet import native
 from popnet.config import Augment
 from popnet.protocol import View
 from popnet.random import Source
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A training batch to come: int64 [batch] images, and what their augmentation depends on."""
+
+    indices: Tensor
+    augment_seed: int
+    epoch: int
+
+
+Buffers = Callable[[int, BatchRequest], Tensor]
+"""Gives the tensor to fill for the batch of a number: [batch, c, h, w], contiguous or channels-last."""
+
+
+class Images(Protocol):
+    """Labelled images and how they become batches: what a trainer asks of any loader."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [n]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def train_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a training batch's images."""
+
+    @property
+    def view_shape(self) -> tuple[int, int, int]:
+        """The same of `view_batch`'s."""
+
+    def first(self, examples: int) -> Images:
+        """The first `examples` of them."""
+
+    def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
+        """The batches in turn, each in the tensor that `out` gives for it, valid until the next is asked for.
+
+        Raises:
+            DataError: an image that cannot be read, with its name.
+        """
+
+    def view_batch(self, indices: Tensor, out: Tensor, view: View) -> Tensor:
+        """Fill `out` with one view of the images `indices`. Raises DataError as `read` does."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +91,26 @@ class ResidentImages:
 
     def buffer(self, examples: int, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
         """An uninitialised batch [examples, c, h, w] for `training_batch` and `view_batch` to fill."""
+        shape = (examples, *self.train_shape)
+        return torch.empty(shape, dtype=dtype, device=self.device, memory_format=memory_format)
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @property
+    def train_shape(self) -> tuple[int, int, int]:
         _, height, width, channels = self.images.shape
-        return torch.empty(
-            (examples, channels, height, width), dtype=dtype, device=self.images.device, memory_format=memory_format
-        )
+        return channels, height, width
+
+    @property
+    def view_shape(self) -> tuple[int, int, int]:
+        return self.train_shape
+
+    def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
+        for number, request in enumerate(requests):
+            indices, buffer = request.indices.to(self.device), out(number, request)
+            yield self.training_batch(indices, buffer, augment, request.augment_seed, request.epoch)
 
     def training_batch(
         self, indices: Tensor, out: Tensor, augment: Augment, seed: int, epoch: int, now: Tensor | None = None
@@ -53,7 +119,6 @@ class ResidentImages:
 
         Seed and epoch are those of `now` where it is given (see `native.augment`).
         """
-        fill = augment.fill if augment.fill is not None else tuple(int(255.0 * m) for m in self.mean)
         return native.augment(
             self.images,
             indices,
@@ -62,12 +127,8 @@ class ResidentImages:
             epoch=epoch,
             mean=self.mean,
             std=self.std,
-            crop=augment.crop,
-            flip=augment.flip,
-            translate=augment.translate,
-            cutout=augment.cutout,
-            fill=fill,
             now=now,
+            **operations(augment, self.mean),
         )
 
     def view_batch(self, indices: Tensor, out: Tensor, view: View) -> Tensor:
@@ -89,6 +150,18 @@ class ResidentText:
     def first(self, tokens: int) -> ResidentText:
         """With the first `tokens` of its training part, without a copy."""
         return replace(self, train=self.train[:tokens])
+
+
+def operations(augment: Augment, mean: Sequence[float]) -> dict[str, Any]:
+    """A recipe's augmentation as arguments of the native functions; cutout fills with the mean pixel by default."""
+    fill = augment.fill if augment.fill is not None else tuple(int(255.0 * m) for m in mean)
+    return {
+        "crop": augment.crop,
+        "flip": augment.flip,
+        "translate": augment.translate,
+        "cutout": augment.cutout,
+        "fill": fill,
+    }
 
 
 def batch_order(kernels_seed: int, epoch: int, step: int, indices: Tensor) -> Tensor:

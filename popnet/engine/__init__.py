@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,12 +17,13 @@ import torch
 
 from popnet import config, protocol
 from popnet.config import Experiment, Recipe
-from popnet.data import Dataset, Text
+from popnet.data import Dataset, PictureDataset, Text
 from popnet.engine.devices import available_cores, platform
 from popnet.engine.language import check_language_model, language_prediction_bytes
 from popnet.engine.local import LocalExecutor
+from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
-from popnet.engine.sharing import Shared, SharedDataset, SharedText, load_component, share, target_labels
+from popnet.engine.sharing import load_component, target_labels
 from popnet.engine.training import Executor, Training, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError
 from popnet.metrics.divergence import divergence_table
@@ -35,6 +36,8 @@ from popnet.training.optimizers import FlatParameters
 from popnet.training.optimizers import build as build_optimizer
 from popnet.training.perturbations import target
 from popnet.training.trainer import initialised_model, make_loss
+
+AnyDataset = Dataset | PictureDataset | Text
 
 EXECUTORS = ("local", "ray")
 
@@ -149,7 +152,7 @@ def run(
             _check_space(wanted, missing, datasets, opened)
             training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
             with (
-                _shared(datasets, opened) as shared,
+                _shared(datasets, recipes.values(), opened) as shared,
                 _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted) as workplace,
             ):
                 _train(training, workplace, reporter or Silent())
@@ -196,15 +199,18 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _shared(datasets: Mapping[str, Dataset | Text], store: Store) -> Iterator[dict[str, SharedDataset | SharedText]]:
+def _shared(
+    datasets: Mapping[str, AnyDataset], recipes: Collection[Recipe], store: Store
+) -> Iterator[dict[str, Shared]]:
     """The data sets in shared memory, for as long as the block runs; their test labels go into the store."""
-    shared: dict[str, SharedDataset | SharedText] = {}
+    shared: dict[str, Shared] = {}
     try:
         for key, dataset in datasets.items():
             labels = target_labels(dataset)
             labels_digest = digest({"labels": torch.from_numpy(labels)})[:24]
             store.save_labels(labels_digest, labels)
-            shared[key] = share(dataset, labels_digest)
+            users = [recipe for recipe in recipes if _dataset_key(recipe) == key]
+            shared[key] = share_any(dataset, labels_digest, users)
         yield shared
     finally:
         for entry in shared.values():
@@ -239,19 +245,19 @@ def _dataset_key(recipe: Recipe) -> str:
     return recipe.dataset.model_dump_json()
 
 
-def _load(recipes: Mapping[str, Recipe]) -> dict[str, Dataset | Text]:
+def _load(recipes: Mapping[str, Recipe]) -> dict[str, AnyDataset]:
     """Each data set once. Raises ConfigError or DataError."""
     each = {_dataset_key(recipe): recipe for recipe in recipes.values()}
     return {key: load_component(r.dataset, language=r.language is not None) for key, r in each.items()}
 
 
-def _examples(recipe: Recipe, dataset: Dataset | Text) -> int:
+def _examples(recipe: Recipe, dataset: AnyDataset) -> int:
     if recipe.train_examples is not None:
         return recipe.train_examples
     return len(dataset.train_tokens if isinstance(dataset, Text) else dataset.train_labels)
 
 
-def _check_models(wanted: Plan, datasets: Mapping[str, Dataset | Text]) -> None:
+def _check_models(wanted: Plan, datasets: Mapping[str, AnyDataset]) -> None:
     """Build each recipe's model once and show it two images: what cannot train is said before anything trains."""
     checked = set()
     for m in wanted.members:
@@ -265,20 +271,25 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset | Text]) -> None:
             check_language_model(m, dataset)
             continue
         if recipe.train_examples is not None:
-            dataset.subset(recipe.train_examples)
+            if isinstance(dataset, PictureDataset):
+                dataset.check_size(recipe.train_examples)
+            else:
+                dataset.subset(recipe.train_examples)
         if recipe.drop_last and _examples(recipe, dataset) < recipe.batch_size:
             raise ConfigError(
                 f"recipe.batch_size={recipe.batch_size} with drop_last leaves no batch of "
                 f"{_examples(recipe, dataset)} training images"
             )
-        _check_pixels(recipe, dataset)
-        model = _built(m, dataset).eval()
+        input_shape = image_shape(recipe, dataset)
+        _check_pixels(recipe, input_shape)
+        check_loader(recipe, dataset)
+        model = _built(m, input_shape, dataset.classes).eval()
         with torch.inference_mode():
             try:
-                shape = tuple(model(torch.zeros(2, *dataset.input_shape, dtype=torch.float32)).shape)
+                shape = tuple(model(torch.zeros(2, *input_shape, dtype=torch.float32)).shape)
             except Exception as error:
                 raise ConfigError(
-                    f"recipe.model {recipe.model.label!r} cannot take images {[2, *dataset.input_shape]} "
+                    f"recipe.model {recipe.model.label!r} cannot take images {[2, *input_shape]} "
                     f"of data set {dataset.name!r}: {error}"
                 ) from error
         if shape != (2, dataset.classes):
@@ -292,11 +303,11 @@ def _check_models(wanted: Plan, datasets: Mapping[str, Dataset | Text]) -> None:
             module_of(model, layer)
 
 
-def _built(m: Member, dataset: Dataset) -> torch.nn.Module:
+def _built(m: Member, input_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
     """The member's model, after building its loss and optimiser too. Raises ConfigError naming the part that fails."""
     part = f"model {m.recipe.model.label!r}"
     try:
-        model = initialised_model(m.recipe, m.init_seed, dataset.input_shape, dataset.classes)
+        model = initialised_model(m.recipe, m.init_seed, input_shape, classes)
         part = f"loss {m.recipe.loss.label!r}"
         make_loss(m.recipe)
         part = f"optimizer {m.recipe.optimizer.name or m.recipe.optimizer.import_path!r}"
@@ -308,8 +319,8 @@ def _built(m: Member, dataset: Dataset) -> torch.nn.Module:
     return model
 
 
-def _check_pixels(recipe: Recipe, dataset: Dataset) -> None:
-    channels, height, width = dataset.input_shape
+def _check_pixels(recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
+    channels, height, width = input_shape
     augment = recipe.augment
     if augment.cutout > min(height, width):
         raise ConfigError(f"recipe.augment.cutout={augment.cutout} is larger than the {height} x {width} images")
@@ -317,7 +328,7 @@ def _check_pixels(recipe: Recipe, dataset: Dataset) -> None:
         raise ConfigError(f"recipe.augment.fill has {len(augment.fill)} values; the images have {channels} channels")
 
 
-def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, Dataset | Text], store: Store) -> None:
+def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, AnyDataset], store: Store) -> None:
     needed = 0
     for m in missing:
         dataset = datasets[_dataset_key(m.recipe)]

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
-from popnet.engine.sharing import Shared
+from popnet.engine.pictures import Shared
 from popnet.engine.silence import Silence
 
 _MALLOC = {

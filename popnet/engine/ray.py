@@ -30,8 +30,9 @@ from torch import Tensor
 from popnet.engine.devices import DEVICE_VARIABLES, platform
 from popnet.engine.jobs import ENDS, Died, Done, Event, Failed, Job, Ready
 from popnet.engine.local import environment, import_path
+from popnet.engine.pictures import Shared
 from popnet.engine.serving import serve
-from popnet.engine.sharing import Shared, SharedArrays
+from popnet.engine.sharing import SharedArrays
 from popnet.engine.silence import Silence
 from popnet.engine.worker import extend_path
 from popnet.errors import ConfigError

@@ -13,7 +13,8 @@ from safetensors.torch import save as serialise
 
 from popnet.engine import checkpoints
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Noted, Progressed, Stepped
-from popnet.engine.sharing import Shared, SharedText
+from popnet.engine.pictures import Shared, images_for
+from popnet.engine.sharing import SharedText
 from popnet.errors import PopnetError, StoreError
 from popnet.store import Finished, digest, write_aside
 from popnet.training.language import LanguageTrainer
@@ -95,7 +96,7 @@ def _trainer(job: Job, shared: Shared, resident: Any) -> AnyTrainer:
     torch.set_num_threads(job.member.recipe.threads)
     if isinstance(shared, SharedText):
         return LanguageTrainer(job.member, resident if examples is None else resident.first(examples))
-    train, test = resident
+    train, test = images_for(job.member.recipe, shared, resident)
     return Trainer(job.member, train if examples is None else train.first(examples), test, shared.classes, job.views)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from popnet.config import Component, imported
-from popnet.data import Dataset, Text, from_arrays, load
+from popnet.data import Dataset, PictureDataset, Text, from_arrays, load
 from popnet.data.resident import ResidentImages, ResidentText
 from popnet.errors import ConfigError, DataError, PopnetError
 
@@ -70,18 +70,15 @@ class SharedText:
         return ResidentText(tensors["train"], tensors["validation"], tensors["test"], self.vocabulary)
 
 
-Shared = SharedDataset | SharedText
-
-
 def share(dataset: Dataset | Text, labels_digest: str) -> SharedDataset | SharedText:
     """Copy a data set into anonymous shared memory; close the descriptor to give the memory back."""
     if isinstance(dataset, Text):
         parts = {"train": dataset.train_tokens, "validation": dataset.validation_tokens, "test": dataset.test_tokens}
-        memory = _share({name: tokens.astype(np.int64) for name, tokens in parts.items()})
+        memory = share_arrays({name: tokens.astype(np.int64) for name, tokens in parts.items()})
         return SharedText(memory, len(dataset.vocabulary), labels_digest)
     names = ("train_images", "train_labels", "test_images", "test_labels")
     return SharedDataset(
-        _share({name: np.ascontiguousarray(getattr(dataset, name)) for name in names}),
+        share_arrays({name: np.ascontiguousarray(getattr(dataset, name)) for name in names}),
         dataset.classes,
         tuple(float(value) for value in dataset.mean),
         tuple(float(value) for value in dataset.std),
@@ -89,13 +86,14 @@ def share(dataset: Dataset | Text, labels_digest: str) -> SharedDataset | Shared
     )
 
 
-def target_labels(dataset: Dataset | Text) -> NDArray[np.int64]:
+def target_labels(dataset: Dataset | PictureDataset | Text) -> NDArray[np.int64]:
     """What is to be predicted, int64 [n]: the test images' labels, or the test part's tokens but the first."""
     labels = dataset.test_tokens[1:] if isinstance(dataset, Text) else dataset.test_labels
     return np.ascontiguousarray(labels, dtype=np.int64)
 
 
-def _share(arrays: Mapping[str, np.ndarray]) -> SharedArrays:
+def share_arrays(arrays: Mapping[str, np.ndarray]) -> SharedArrays:
+    """Copy arrays into one piece of shared memory."""
     layout, size = [], 0
     for name, array in arrays.items():
         layout.append((name, array.dtype.str, array.shape, size))
@@ -104,15 +102,15 @@ def _share(arrays: Mapping[str, np.ndarray]) -> SharedArrays:
     os.ftruncate(descriptor, size)
     with mmap.mmap(descriptor, size) as memory:
         for (_, _, _, offset), array in zip(layout, arrays.values()):
-            memory[offset : offset + array.nbytes] = array.tobytes()
+            np.ndarray(array.shape, array.dtype, memory, offset)[...] = array
     return SharedArrays(descriptor, size, tuple(layout))
 
 
-def load_component(component: Component, language: bool = False) -> Dataset | Text:
+def load_component(component: Component, language: bool = False) -> Dataset | PictureDataset | Text:
     """The data set that a recipe names or imports: a text for a recipe of a `language` model, else images.
 
-    An imported function returns a `popnet.data.Text`; or a `popnet.data.Dataset`, or (train images, train labels, test
-    images, test labels). Raises ConfigError or DataError.
+    An imported function returns a `popnet.data.Text`, `Dataset` or `PictureDataset`, or (train images, train labels,
+    test images, test labels). Raises ConfigError or DataError.
     """
     made = _made(component)
     if language and not isinstance(made, Text):
@@ -122,7 +120,7 @@ def load_component(component: Component, language: bool = False) -> Dataset | Te
     return made
 
 
-def _made(component: Component) -> Dataset | Text:
+def _made(component: Component) -> Dataset | PictureDataset | Text:
     try:
         if component.import_path is None:
             return load(str(component.name), **component.kwargs)
@@ -131,7 +129,7 @@ def _made(component: Component) -> Dataset | Text:
         raise
     except Exception as error:
         raise DataError(f"dataset {component.label!r} cannot be made: {type(error).__name__}: {error}") from error
-    if isinstance(made, (Dataset, Text)):
+    if isinstance(made, (Dataset, PictureDataset, Text)):
         return made
     if isinstance(made, tuple) and len(made) == 4:
         return from_arrays(*made)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from popnet import native
-from popnet.data.resident import batch_order
+from popnet.data.resident import BatchRequest, batch_order
 from popnet.protocol import HARDWARE, Member
 from popnet.random import Source
 
@@ -36,6 +36,14 @@ class EpochPlan:
     def table(self) -> Tensor:
         """The values as int64 [steps, STEP_WORDS], for `native.begin_step`."""
         return torch.from_numpy(self.values.view(np.int64).reshape(len(self.values), native.STEP_WORDS))
+
+    def requests(self, batch_size: int) -> list[BatchRequest]:
+        """The epoch's batches, for a loader; members with equal ones can be fed from one reading."""
+        batches = self.order.split(batch_size)
+        return [
+            BatchRequest(indices, int(now["augment_seed"]), int(now["epoch"]))
+            for indices, now in zip(batches, self.values)
+        ]
 
 
 def epoch_plan(member: Member, epoch: int, examples: int, rates: Sequence[float] | NDArray[np.float64]) -> EpochPlan:

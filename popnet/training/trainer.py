@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
-from popnet.data.resident import ResidentImages
+from popnet.data.resident import BatchRequest, Images
 from popnet.errors import TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
 from popnet.training.dropout import StepState, make_stateless
@@ -112,7 +112,7 @@ class Trainer:
 
     Args:
         member: what to train.
-        train, test: the data, resident in memory.
+        train, test: the data, with what reads it.
         classes: how many.
         views: the views of the test images to predict, the original first.
         parts: what to train with, on the device of the data and with the member's initial weights; default: new ones.
@@ -124,8 +124,8 @@ class Trainer:
     def __init__(
         self,
         member: Member,
-        train: ResidentImages,
-        test: ResidentImages,
+        train: Images,
+        test: Images,
         classes: int,
         views: Sequence[View],
         parts: Parts | None = None,
@@ -133,15 +133,13 @@ class Trainer:
         recipe = member.recipe
         self.member, self.recipe, self.views = member, recipe, tuple(views)
         self._train, self._test = train, test
-        _, height, width, channels = train.images.shape
         if parts is None:
-            device = train.images.device
-            parts = make_parts(recipe, member.init_seed, (channels, height, width), classes, device)
+            parts = make_parts(recipe, member.init_seed, train.train_shape, classes, train.device)
         self.model, self._parts, self._device = parts.model, parts, parts.device
         self._flat, self._optimizer = parts.flat, parts.optimizer
         self._steps = steps_per_epoch(recipe, len(train))
         self._rates = learning_rates(recipe, self._steps) if self._steps else np.zeros(0)
-        self._buffers: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._buffers: dict[tuple[tuple[int, ...], torch.dtype], Tensor] = {}
         self.epoch = 0
         self.history: list[tuple[float, ...]] = []
         self._snapshots: NDArray[np.float64] | None = None
@@ -227,12 +225,13 @@ class Trainer:
         self.model.train()
         plan = self._plan(epoch)
         losses = []
-        for step in range(self._steps):
-            start = step * self.recipe.batch_size
-            losses.append(self._step(plan, step, plan.order[start : start + self.recipe.batch_size]))
-            self.on_step()
-            if not math.isfinite(losses[-1]):
-                break
+        requests = plan.requests(self.recipe.batch_size)
+        with contextlib.closing(self._train.read(requests, self.recipe.augment, self._training_buffer)) as batches:
+            for step, (request, images) in enumerate(zip(requests, batches)):
+                losses.append(self._step(plan, step, request.indices, images))
+                self.on_step()
+                if not math.isfinite(losses[-1]):
+                    break
         return self._mean_loss(epoch, losses)
 
     def _plan(self, epoch: int) -> EpochPlan:
@@ -253,17 +252,13 @@ class Trainer:
             examples += batch
         return total / max(examples, 1)
 
-    def _step(self, plan: EpochPlan, step: int, indices: Tensor) -> float:
+    def _step(self, plan: EpochPlan, step: int, indices: Tensor, images: Tensor) -> float:
         now = plan.values[step]
         epoch, number, stochastic = int(now["epoch"]), int(now["step"]), int(now["stochastic_seed"])
-        precision: str = self.recipe.precision
-        if number == 0 and self.member.first_step_precision is not None:
-            precision = self.member.first_step_precision
+        precision = self._precision(number)
         with numerics(self._device, precision, bool(plan.hardware[step])):
             self._before_step(number)
             indices = indices.to(self._device)
-            out = self._buffer(len(indices), precision)
-            images = self._train.training_batch(indices, out, self.recipe.augment, int(now["augment_seed"]), epoch)
             self._parts.dropout.enter(stochastic, number, indices)
             seed_torch(stochastic, epoch, step, self._device)
             labels = self._train.labels[indices]
@@ -279,6 +274,11 @@ class Trainer:
             if self._averaging is not None:
                 self._averaging.after_step(epoch)
         return loss
+
+    def _precision(self, number: int) -> str:
+        """Of step `number` of the training."""
+        first = self.member.first_step_precision
+        return first if number == 0 and first is not None else self.recipe.precision
 
     def _before_step(self, number: int) -> None:
         """What happens to the weights between two steps, before step `number` of the training."""
@@ -346,13 +346,13 @@ class Trainer:
             for count, indices in enumerate(everything.split(self.recipe.batch_size), start=1):
                 for m in norms:
                     m.momentum = 1.0 / count
-                buffer = self._buffer(len(indices), self.recipe.precision)
+                buffer = self._buffer((len(indices), *self._train.view_shape), self.recipe.precision)
                 self.model(self._train.view_batch(indices, buffer, ORIGINAL))
                 self.on_step()
         for m, momentum in zip(norms, before):
             m.momentum = momentum
 
-    def _predict(self, views: Sequence[View], test: ResidentImages | None = None) -> NDArray[np.float32]:
+    def _predict(self, views: Sequence[View], test: Images | None = None) -> NDArray[np.float32]:
         test = self._test if test is None else test
         self.model.eval()
         size, precision = self.recipe.evaluation_batch, self.recipe.precision
@@ -362,7 +362,8 @@ class Trainer:
             for view in views:
                 batches = []
                 for indices in everything.split(size):
-                    images = test.view_batch(indices, self._buffer(len(indices), precision), view)
+                    buffer = self._buffer((len(indices), *test.view_shape), precision)
+                    images = test.view_batch(indices, buffer, view)
                     batches.append(self.model(images).float())
                     self.on_step()
                 rows.append(torch.cat(batches))
@@ -386,11 +387,16 @@ class Trainer:
         kernels = self.member.seed("kernels", max(self.epoch - 1, 0), last)
         return self.recipe.kernels.mode == "hardware" and kernels == HARDWARE
 
-    def _buffer(self, examples: int, precision: str) -> Tensor:
+    def _training_buffer(self, step: int, request: BatchRequest) -> Tensor:
+        precision = self._precision(request.epoch * self._steps + step)
+        return self._buffer((len(request.indices), *self._train.train_shape), precision)
+
+    def _buffer(self, shape: tuple[int, ...], precision: str) -> Tensor:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        if (examples, dtype) not in self._buffers:
-            self._buffers[examples, dtype] = self._train.buffer(examples, dtype, self._parts.layout)
-        return self._buffers[examples, dtype]
+        if (shape, dtype) not in self._buffers:
+            layout = self._parts.layout
+            self._buffers[shape, dtype] = torch.empty(shape, dtype=dtype, device=self._device, memory_format=layout)
+        return self._buffers[shape, dtype]
 
 
 @contextlib.contextmanager
