@@ -35,7 +35,7 @@ OverridesArgument = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder for finished members. Default: runs/NAME of the experiment.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="Where to train: auto or cpu.")]
+DeviceOption = Annotated[str, typer.Option(help="Where to train: cpu, cuda, or auto: a GPU where there is one.")]
 ScaleOption = Annotated[
     str, typer.Option(help="full, or smoke: every row in seconds on generated data, whose numbers mean nothing.")
 ]
@@ -61,6 +61,9 @@ def run(
     hang_minutes: Annotated[
         float, typer.Option(help="A worker that does no training step for so long is replaced.")
     ] = 10.0,
+    cohort: Annotated[
+        int | None, typer.Option(help="Members at once on each GPU. Default: chosen by a short measurement.")
+    ] = None,
     scale: ScaleOption = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
@@ -90,6 +93,7 @@ def run(
         ConsoleReporter(console),
         checkpoint_minutes=checkpoint_minutes,
         hang_minutes=hang_minutes,
+        cohort=cohort,
     )
     table = _print_table(result, Console())
     paths = [result.store.save_table(result.main_table, table)]

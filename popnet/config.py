@@ -571,6 +571,7 @@ class Experiment(Section):
     variants: tuple[Variant, ...]
     measure: tuple[Literal["variability", "similarity", "divergence"], ...] = ("variability",)
     published: tuple[str, ...] = ()
+    cohort: Annotated[int, Field(ge=1)] | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -26,6 +26,10 @@ class TrainingError(PopnetError):
     """A member could not be trained (a loss that is not finite, an operation without a deterministic form)."""
 
 
+class DeviceTooSmall(PopnetError):
+    """A device cannot train one more member at the same time as those that it trains already."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that proposes the nearest known words, or lists them all where none is near."""
     names = sorted(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import pytest
 
 import popnet
 from popnet.config import from_mapping
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `-m gpu` everything runs on the CPU, on a machine with a GPU too: there its tests would be others."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -18,9 +18,9 @@ import torch
 from popnet import config, protocol
 from popnet.config import Experiment, Recipe
 from popnet.data import Dataset, PictureDataset, Text
-from popnet.engine.devices import available_cores, platform
+from popnet.engine.devices import available_cores, platform, visible_gpus
 from popnet.engine.language import check_language_model, language_prediction_bytes
-from popnet.engine.local import LocalExecutor
+from popnet.engine.local import Gpus, LocalExecutor
 from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
@@ -96,6 +96,8 @@ def plan(experiment: Experiment | str | Path, device: str = "auto") -> Plan:
     """The members that an experiment needs on this machine, each once, without training; see `Plan.members`."""
     if not isinstance(experiment, Experiment):
         experiment = config.load(experiment)
+    if device == "auto" and experiment.recipe.language is not None:
+        device = "cpu"  # where language models train
     return protocol.plan(experiment, platform(device))
 
 
@@ -109,6 +111,7 @@ def run(
     order: Callable[[list[Member]], list[Member]] = list,
     checkpoint_minutes: float = 10.0,
     hang_minutes: float = 10.0,
+    cohort: int | None = None,
 ) -> Result:
     """Train every member that the store lacks, and return what the tables are made from.
 
@@ -116,25 +119,30 @@ def run(
         experiment: an experiment, its file, or the name of a shipped one.
         store: folder; default `runs/NAME`. Created where missing; a run that was interrupted goes on.
         workers: processes; default one for each core that the process may use, or that the Ray cluster has, divided by
-            the recipe's threads.
-        device: `auto` or `cpu`.
+            the recipe's threads; on GPUs, one for each that is visible.
+        device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
         executor: `local`, or `ray`: the machines of a Ray cluster (extra `popnet[ray]`).
         reporter: is told of progress; default silent.
         order: the order in which members are started; never changes a result.
         checkpoint_minutes: a training that takes longer saves how far it is so often, at the end of an epoch.
         hang_minutes: a worker that does no training step for so long (before its first: six times as long) is
             ended, and its member trained again.
+        cohort: members that each GPU trains at the same time; default the experiment's, else chosen from memory and a
+            short measurement. Never changes a result, and without a GPU nothing at all.
 
     Raises:
         ConfigError, DataError, StoreError: before any training, whatever is wrong.
         Interrupted: Ctrl-C or SIGTERM; what is finished is kept.
     """
-    wanted = plan(experiment, device)
+    wanted = plan(experiment, "cpu" if executor == "ray" and device == "auto" else device)
     experiment = wanted.experiment
     recipes = {m.recipe.digest: m.recipe for m in wanted.members}
     threads = max(recipe.threads for recipe in recipes.values())
     _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
+    gpus = _gpus(wanted, workers, executor, experiment.cohort if cohort is None else cohort)
     datasets = _load(recipes)
+    if gpus is not None:
+        _check_loaders(recipes.values(), datasets)
     _check_models(wanted, datasets)
     steps = {
         key: steps_per_epoch(recipe, _examples(recipe, datasets[_dataset_key(recipe)]))
@@ -153,7 +161,7 @@ def run(
             training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
             with (
                 _shared(datasets, recipes.values(), opened) as shared,
-                _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted) as workplace,
+                _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted, gpus) as workplace,
             ):
                 _train(training, workplace, reporter or Silent())
     finally:
@@ -162,13 +170,48 @@ def run(
 
 
 def _executor(
-    name: str, workers: int | None, datasets: Mapping[str, Shared], threads: int, hang_seconds: float, wanted: Plan
+    name: str,
+    workers: int | None,
+    datasets: Mapping[str, Shared],
+    threads: int,
+    hang_seconds: float,
+    wanted: Plan,
+    gpus: Gpus | None,
 ) -> AbstractContextManager[Executor]:
     if name == "ray":
         from popnet.engine.ray import RayExecutor
 
         return RayExecutor(workers, datasets, threads, hang_seconds, wanted.platform)
+    if gpus is not None:
+        return LocalExecutor(len(gpus.names), datasets, threads, hang_seconds, gpus)
     return LocalExecutor(workers or max(available_cores() // threads, 1), datasets, threads, hang_seconds)
+
+
+def _gpus(wanted: Plan, workers: int | None, executor: str, cohort: int | None) -> Gpus | None:
+    """The GPUs of a plan for them; None of one for CPUs. Raises ConfigError."""
+    if cohort is not None and cohort < 1:
+        raise ConfigError(f"cohort is {cohort}: at least 1 is needed")
+    if wanted.platform.device.startswith("cpu"):
+        return None
+    names = visible_gpus()
+    if workers is not None and workers > len(names):
+        raise ConfigError(f"workers is {workers}, and {len(names)} GPU(s) are visible: a process has one of its own")
+    if executor != "local":
+        raise ConfigError(f"executor {executor!r} trains on CPUs: use executor 'local' for a GPU, or device 'cpu'")
+    if any(m.recipe.language is not None for m in wanted.members):
+        raise ConfigError("language models train on CPUs: use device 'cpu'")
+    return Gpus(names[:workers], cohort)
+
+
+def _check_loaders(recipes: Collection[Recipe], datasets: Mapping[str, AnyDataset]) -> None:
+    """A GPU trains on images that stay in its memory. Raises ConfigError."""
+    for recipe in recipes:
+        resident = recipe.loader.name != "ffcv" and recipe.resize is None
+        if not (resident and isinstance(datasets[_dataset_key(recipe)], Dataset)):
+            raise ConfigError(
+                f"dataset {recipe.dataset.label!r}: a GPU trains on images of one size that stay in its memory: use "
+                "device 'cpu' for recipe.resize, recipe.loader=ffcv and pictures in files"
+            )
 
 
 def _train(training: Training, executor: Executor, reporter: Reporter) -> None:

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from popnet import native
 from popnet.errors import ConfigError
 from popnet.protocol import Platform
 
@@ -25,16 +26,43 @@ def platform(device: str = "auto") -> Platform:
     """The kind of device and the library versions that members trained here depend on.
 
     Args:
-        device: `auto` or `cpu`.
+        device: `cpu`, `cuda`, or `auto`: `cuda` where this popnet can use a GPU that is there.
 
     Raises:
-        ConfigError: the device is unknown, or not there.
+        ConfigError: the device is unknown, or not there; or there are GPUs of several kinds.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device {device!r}: known: auto, cpu, cuda")
-    if device == "cuda":
-        raise ConfigError("device 'cuda': this version of popnet trains on CPUs only: use device 'cpu' or 'auto'")
-    return Platform(_cpu_kind(), (("torch", torch.__version__),))
+    if device == "cpu" or (device == "auto" and not (native.cuda_compiled and visible_gpus())):
+        return Platform(_cpu_kind(), (("torch", torch.__version__),))
+    if not native.cuda_compiled:
+        raise ConfigError(
+            "device 'cuda': popnet was built without CUDA: put nvcc on PATH and build it again (make setup), or use "
+            "device 'cpu'"
+        )
+    if not visible_gpus():
+        raise ConfigError("device 'cuda': PyTorch finds no GPU here: use device 'cpu' or 'auto'")
+    kinds = sorted({_gpu_kind(index) for index in range(len(visible_gpus()))})
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"GPUs of several kinds ({', '.join(kinds)}), whose bits differ: choose equal ones by CUDA_VISIBLE_DEVICES"
+        )
+    versions = {"torch": torch.__version__, "cuda": str(torch.version.cuda)}
+    versions["cudnn"] = str(torch.backends.cudnn.version())
+    return Platform(kinds[0], tuple(versions.items()))
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it."""
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(named[:count]) if named else tuple(str(index) for index in range(count))
+
+
+def _gpu_kind(index: int) -> str:
+    """The model of a GPU with its compute capability; libraries choose their kernels by these."""
+    properties = torch.cuda.get_device_properties(index)
+    return f"cuda:{properties.name.lower()}:sm_{properties.major}{properties.minor}"
 
 
 def _cpu_kind() -> str:

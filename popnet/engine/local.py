@@ -21,6 +21,13 @@ from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
 from popnet.engine.pictures import Shared
 from popnet.engine.silence import Silence
 
+_GPU = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "CUDA_DEVICE_MAX_CONNECTIONS": "32",
+}
+"""What a process on a GPU needs before CUDA starts: workspaces of one size, without which cuBLAS is not deterministic,
+and a hardware queue for each stream."""
+
 _MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -42,12 +49,21 @@ def import_path() -> list[str]:
     return [path or str(Path.cwd()) for path in sys.path]
 
 
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs to train on, a process each, as CUDA_VISIBLE_DEVICES names them; members at once on each, or None."""
+
+    names: tuple[str, ...]
+    cohort: int | None = None
+
+
 @dataclass
 class _Worker:
-    """A process, the jobs it has by number, and when it last gave a sign of progress."""
+    """A process, its GPU, the jobs it has by number, and when it last gave a sign of progress."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    gpu: str | None = None
     jobs: dict[int, Job] = field(default_factory=dict)
     room: int = 1
     silence: Silence = field(default_factory=Silence)
@@ -61,11 +77,18 @@ class LocalExecutor:
         datasets: by the key that jobs name.
         threads: of each worker, for the environment that its libraries read.
         hang_seconds: a worker that does no training step for so long is killed (see `Silence`).
+        gpus: train there, with as many workers; None: on the CPU.
     """
 
     def __init__(
-        self, workers: int, datasets: Mapping[str, Shared], threads: int = 1, hang_seconds: float = float("inf")
+        self,
+        workers: int,
+        datasets: Mapping[str, Shared],
+        threads: int = 1,
+        hang_seconds: float = float("inf"),
+        gpus: Gpus | None = None,
     ) -> None:
+        self._gpus = gpus
         self._size, self._datasets, self._threads = workers, dict(datasets), threads
         self._hang_seconds = hang_seconds
         self._workers: list[_Worker] = []
@@ -137,16 +160,23 @@ class LocalExecutor:
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()
         descriptors = [theirs.fileno(), *(shared.memory.descriptor for shared in self._datasets.values())]
+        gpu = None
+        variables = {**os.environ, **environment(self._threads)}
+        if self._gpus is not None:
+            taken = {worker.gpu for worker in self._workers}
+            gpu = next(name for name in self._gpus.names if name not in taken)
+            variables |= {**_GPU, "CUDA_VISIBLE_DEVICES": gpu}
         process = subprocess.Popen(
             [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
             pass_fds=descriptors,
-            env={**os.environ, **environment(self._threads)},
+            env=variables,
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, ours, gpu)
+        setup = {"datasets": self._datasets, "path": import_path(), "gpus": self._gpus}
         with suppress(OSError):  # of a dead worker, which `wait` reports
-            ours.send({"datasets": self._datasets, "path": import_path()})
+            ours.send(setup)
         return worker
 
     def _bury(self, worker: _Worker) -> str:

@@ -15,7 +15,7 @@ from popnet.engine import checkpoints
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Noted, Progressed, Stepped
 from popnet.engine.pictures import Shared, images_for
 from popnet.engine.sharing import SharedText
-from popnet.errors import PopnetError, StoreError
+from popnet.errors import DeviceTooSmall, PopnetError, StoreError
 from popnet.store import Finished, digest, write_aside
 from popnet.training.language import LanguageTrainer
 from popnet.training.trainer import HISTORY, Trainer
@@ -53,7 +53,14 @@ class StoreFiles:
         write_aside(path, content)
 
 
-def serve(job: Job, shared: Shared, resident: Any, files: Files, emit: Emit) -> None:
+def serve(
+    job: Job,
+    shared: Shared,
+    resident: Any,
+    files: Files,
+    emit: Emit,
+    make_trainer: Callable[[Job, Shared, Any], AnyTrainer] | None = None,
+) -> None:
     """Train a job; the last event that is emitted is `Done` or `Failed`.
 
     Args:
@@ -61,6 +68,10 @@ def serve(job: Job, shared: Shared, resident: Any, files: Files, emit: Emit) -> 
         shared, resident: its data set, and what `shared.attach()` gave.
         files: where to read and write.
         emit: is called with each event.
+        make_trainer: from (job, shared, resident); default: one that trains on this process's CPU.
+
+    Raises:
+        DeviceTooSmall, torch.OutOfMemoryError: the member cannot be trained beside the others here; nothing is emitted.
     """
     began = time.monotonic()
 
@@ -68,7 +79,10 @@ def serve(job: Job, shared: Shared, resident: Any, files: Files, emit: Emit) -> 
         return Failed(text, "".join(traceback.format_exception(error)), time.monotonic() - began, fatal)
 
     try:
-        event: Event = Done(_train(job, _trainer(job, shared, resident), shared.labels_digest, files, emit, began))
+        trainer = (make_trainer or _trainer)(job, shared, resident)
+        event: Event = Done(_train(job, trainer, shared.labels_digest, files, emit, began))
+    except (DeviceTooSmall, torch.OutOfMemoryError):
+        raise
     except StoreError as error:
         event = failed(error, str(error), fatal=True)
     except PopnetError as error:

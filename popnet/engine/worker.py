@@ -31,7 +31,12 @@ def main() -> None:
     extend_path(setup["path"])
     torch.set_num_interop_threads(1)
     data = {key: (shared, shared.attach()) for key, shared in setup["datasets"].items()}
-    connection.send(Ready(1, platform(), machine.node()))
+    if setup["gpus"] is not None:
+        from popnet.engine.gpu_worker import GpuWorker
+
+        GpuWorker(connection, data, setup["gpus"].cohort).run()
+        return
+    connection.send(Ready(1, platform("cpu"), machine.node()))
     while True:
         try:
             message = connection.recv()

@@ -46,6 +46,13 @@ def numerics(device: torch.device, precision: str, hardware: bool = False) -> It
             # else every `empty` is filled with NaN first
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             yield
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" in str(error):
+                raise TrainingError(
+                    f"{str(error).partition(', but you set')[0]} on {device.type}: replace the operation, or vary "
+                    "kernels with recipe.kernels.mode=hardware"
+                ) from error
+            raise
         finally:
             matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
             torch.use_deterministic_algorithms(deterministic)

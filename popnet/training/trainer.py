@@ -23,6 +23,7 @@ from popnet.config import Component, Recipe, imported
 from popnet.data.resident import BatchRequest, Images
 from popnet.errors import TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
+from popnet.training.device_epoch import DeviceEpoch
 from popnet.training.dropout import StepState, make_stateless
 from popnet.training.epochs import EpochPlan, epoch_plan
 from popnet.training.features import captured
@@ -274,6 +275,17 @@ class Trainer:
             if self._averaging is not None:
                 self._averaging.after_step(epoch)
         return loss
+
+    def device_step(self, epoch: DeviceEpoch, count: int) -> None:
+        """The next step of an epoch, `count` examples, as one sequence of kernels that a CUDA graph can hold.
+
+        The same bits as a step by values. What happens between two steps is left to the caller.
+        """
+        batch = epoch.begin(count)
+        self._parts.dropout.enter_at(epoch.now, batch.indices)
+        loss = self._backward(batch.images, batch.labels, self.recipe.precision)
+        self._update(0.0, now=epoch.now)
+        epoch.end(loss)
 
     def _precision(self, number: int) -> str:
         """Of step `number` of the training."""

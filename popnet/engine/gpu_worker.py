@@ -1,0 +1,104 @@
+"""What a worker process does on a GPU: a cohort of slots, on the one device that it sees."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from popnet.engine import sizing
+from popnet.engine.cohort import Cohort
+from popnet.engine.devices import platform
+from popnet.engine.jobs import Job, Noted, Ready
+from popnet.engine.serving import Emit, StoreFiles, serve
+from popnet.engine.sharing import SharedDataset
+from popnet.training.slots import Slot
+
+_DEVICE = torch.device("cuda", 0)
+
+
+class GpuWorker:
+    """Trains the driver's jobs in a cohort.
+
+    Args:
+        connection: to the driver; messages as of `popnet.engine.worker`.
+        data: by key, each data set with what attaching it gave.
+        size: members at once; None: from memory and a short measurement, when the first job comes.
+    """
+
+    def __init__(self, connection: Connection, data: dict[str, tuple[SharedDataset, Any]], size: int | None) -> None:
+        self._connection, self._shared = connection, data
+        self._resident: dict[str, Any] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._sized = size is not None
+        self._cohort = Cohort(size or 1, self._open, self._train, connection.send, self._announce)
+
+    def run(self) -> None:
+        """Serve until the driver ends the connection."""
+        self._announce(self._cohort.size)
+        while True:
+            try:
+                message = self._connection.recv()
+            except EOFError:
+                return
+            if message is None:
+                return
+            number, job = message
+            if not self._sized:
+                self._choose_size(number, job)
+            self._cohort.start(number, job)
+
+    def _announce(self, size: int) -> None:
+        self._connection.send(Ready(size, platform("cuda"), machine.node()))
+
+    def _open(self) -> Slot:
+        return Slot(_DEVICE, self._fingerprints)
+
+    def _choose_size(self, number: int, job: Job) -> None:
+        """Grow the cohort on this job's recipe. What cannot be captured trains one at a time."""
+        self._sized = True
+
+        def note(text: str) -> None:
+            self._connection.send((number, Noted(text)))
+
+        try:
+            first = self._prepared(job, note)
+            slots = [first]
+            if first.graphs is not None:
+                slots = sizing.choose(first, lambda: self._prepared(job, note))
+        except Exception:
+            return  # the job meets the same error, and reports it
+        for slot in slots:
+            self._cohort.adopt(slot)
+        self._cohort.size = len(slots)
+        self._announce(len(slots))
+
+    def _prepared(self, job: Job, note: Callable[[str], None]) -> Slot:
+        slot = self._open()
+        slot.warn = note
+        train, test, classes = self._data(job)
+        with slot.entered():
+            slot.prepare(job.member, train, test, classes)
+        return slot
+
+    def _train(self, job: Job, slot: Slot, emit: Emit) -> None:
+        slot.warn = lambda text: emit(Noted(text))
+
+        def trainer(job: Job, shared: Any, resident: Any) -> Any:
+            train, test, classes = resident
+            return slot.trainer(job.member, train, test, classes, job.views)
+
+        serve(job, self._shared[job.dataset][0], self._data(job), StoreFiles(), emit, trainer)
+
+    def _data(self, job: Job) -> tuple[Any, Any, int]:
+        """The job's training and test images on the device, and the number of classes."""
+        shared, (train, test) = self._shared[job.dataset]
+        if job.dataset not in self._resident:
+            self._resident[job.dataset] = (train.to(_DEVICE), test.to(_DEVICE))
+            torch.cuda.synchronize(_DEVICE)
+        on_device, tests = self._resident[job.dataset]
+        examples = job.member.recipe.train_examples
+        return on_device if examples is None else on_device.first(examples), tests, shared.classes
