@@ -7,8 +7,10 @@ SHELL := /bin/bash
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# Needed to build FFCV, the loader of .beton files; all else works without.
+FFCV_PACKAGES := libopencv-dev libturbojpeg0-dev pkg-config
 # Needed by popnet itself: a compiler; by its real-data examples: Fashion-MNIST, and a text of the treebank's size.
-SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible-kjv
+SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible-kjv $(FFCV_PACKAGES)
 # Needed by tests alone, which are skipped without: reports in a browser, and through LaTeX.
 TEST_PACKAGES := chromium texlive-latex-base texlive-latex-recommended
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
@@ -69,6 +71,9 @@ $(VENV)/.packages: pyproject.toml constraints.txt | $(VENV)/.system
 	@echo "Installing Python packages (PyTorch is large; a few minutes the first time)"
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt $(BUILD_PACKAGES)
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	@if pkg-config --exists opencv4 libturbojpeg 2>/dev/null; then \
+	    $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[ffcv]"; \
+	else echo "FFCV is left out, for lack of the system packages $(FFCV_PACKAGES): install them and run make setup again"; fi
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.packages $(SOURCES)

@@ -516,6 +516,45 @@ def data_fetch(
     Console(soft_wrap=True).print(f"{name}: in {where}" if where else f"{name}: built in, nothing to fetch")
 
 
+@data_app.command("write")
+def data_write(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A data set of `popnet data list`, or a folder with a folder of pictures for each class."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT.beton")],
+    split: Annotated[str, typer.Option(help="Of a named data set: train or test.")] = "train",
+    encoding: Annotated[
+        str, typer.Option(help="keep (JPEG files as they are, anything else raw), raw or jpeg (encoded anew).")
+    ] = "keep",
+    max_resolution: Annotated[
+        int | None, typer.Option(min=1, help="Scale down pictures whose longer side has more pixels.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of pictures encoded as JPEG.")] = 90,
+    root: Annotated[Path | None, typer.Option(help="Folder. Default: $POPNET_DATA or ~/.cache/popnet/data.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.beton.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write images to FFCV's format, for `loader: ffcv`; the checksum goes to OUT.beton.sha256.
+
+    Example: popnet data write imagenet/train train.beton --max-resolution 500
+    """
+    from rich.progress import Progress
+
+    from popnet.data.writing import Encoding, write
+
+    chosen = Encoding.checked(encoding, max_resolution, quality)
+    with Progress(console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(output.name, total=None)
+        written = write(
+            *(dataset, output, split, chosen, root, force),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    line = f"{output}: {written.examples:,} images, {written.size / 1e6:,.1f} MB, sha256 {written.checksum}"
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
 def _print_costs(costs: Iterable[Cost], count: int) -> None:
     """A line for each experiment of a folder, and their sum."""
     from rich.progress import track

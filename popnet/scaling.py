@@ -88,6 +88,9 @@ def _recipe(recipe: Recipe, snapshots: int | None = None) -> dict[str, Any]:
         content["model"] = {"name": "hidden_fc"}
     content |= {"loss": {"name": "cross_entropy"}}
     content["dataset"] = _generated(recipe, content["model"])
+    if recipe.resize is not None:
+        side = content["dataset"]["kwargs"]["height"]
+        content["resize"] |= {"train": side, "test": side}
     return content
 
 

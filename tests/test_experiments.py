@@ -19,8 +19,6 @@ from popnet.scaling import scaled
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 FILES = sorted(FOLDER.glob("*.yaml"))
-IMAGENET = {"summers_dinneen_2021.table6.resnet50_imagenet_5_epochs", "jordan_2024.imagenet_resnet18_1000_runs"}
-"""Published tables that wait for their experiments; a test fails once one of them has one."""
 
 SEEDS = {
     "Determinism": lambda i, hardware: Seeds(),
@@ -76,7 +74,7 @@ def test_members_have_the_papers_seeds(file: Path) -> None:
 
 def test_every_published_table_is_somebodys() -> None:
     named = {reference for file in FILES for reference in popnet.load(file).published}
-    assert set(published_references()) - named == IMAGENET
+    assert set(published_references()) <= named
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

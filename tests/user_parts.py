@@ -55,6 +55,13 @@ def always_dies_for_seed_2(input_shape: tuple[int, int, int], classes: int, pare
     return random_net(input_shape, classes)
 
 
+def small_bottlenecks(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """ResNet-50's stem and blocks, one a stage, an eighth as wide."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    return ResNet(Bottleneck, [1, 1, 1, 1], num_classes=classes, width_per_group=8)
+
+
 def two_outputs(input_shape: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), 2))
 

@@ -24,10 +24,7 @@ from popnet.errors import ConfigError
 if TYPE_CHECKING:
     from popnet.data.ffcv_pipeline import Pipeline
 
-INSTALL = (
-    "`apt-get install libopencv-dev libturbojpeg0-dev pkg-config`, then `pip install --no-build-isolation "
-    "'popnet[ffcv]'`"
-)
+INSTALL = "`apt-get install libopencv-dev libturbojpeg0-dev pkg-config`, then `pip install 'popnet[ffcv]'`"
 
 
 def check_ffcv() -> None:

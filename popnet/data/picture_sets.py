@@ -45,6 +45,9 @@ class PictureSource(Protocol):
     def name_of(self, index: int) -> str:
         """What an error calls a picture."""
 
+    def encoded(self, index: int) -> Encoded:
+        """One picture as it is stored. Raises DataError naming it."""
+
     def decoded(self, index: int) -> NDArray[np.uint8]:
         """One picture: uint8 [height, width, channels]. Raises DataError naming it."""
 
