@@ -28,6 +28,7 @@ def experiment_schema() -> dict[str, Any]:
 _INTEGER = {"type": "integer", "minimum": 0}
 _SPELLINGS: dict[str, dict[str, Any]] = {
     **{key: {"type": "string"} for key in SHORT_FORMS},
+    "resized_crop": {"type": "boolean", "description": "`true`: with its defaults"},
     "vary": {"type": "string", "description": "`all`, or one source"},
     "cross": {
         "type": "object",
