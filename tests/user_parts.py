@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -125,19 +126,18 @@ hangs_once_in_step = _fated(lambda: time.sleep(3600))
 
 
 class SlowNet(RandomNet):
-    def __init__(self, inputs: int, classes: int, marks: str, seconds: float) -> None:
+    def __init__(self, inputs: int, classes: int, marks: str | None, seconds: float) -> None:
         super().__init__(inputs, classes)
         self.marks, self.seconds = marks, seconds
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        import ray
-
-        if ray.is_initialized():
+        ray = sys.modules.get("ray")
+        if self.marks is not None and ray is not None and ray.is_initialized():
             Path(self.marks, ray.get_runtime_context().get_node_id()).touch()
         time.sleep(self.seconds)
         return super().forward(x)
 
 
-def slow_net(input_shape: tuple[int, int, int], classes: int, marks: str, seconds: float) -> nn.Module:
+def slow_net(input_shape: tuple[int, int, int], classes: int, seconds: float, marks: str | None = None) -> nn.Module:
     """Takes its time, and leaves a mark with the name of each Ray node that it trains on."""
     return SlowNet(int(np.prod(input_shape)), classes, marks, seconds)

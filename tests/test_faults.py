@@ -1,0 +1,158 @@
+"""Faults at random moments: whatever is killed, the store ends up as if nothing had happened.
+
+Each run is a driver program of its own that says a line for each epoch; at a line drawn from the run's seed something
+is killed. Then the same experiment is run again, and its members are compared with those of a calm run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_engine import INIT, Counter, experiment
+
+import popnet
+from popnet.engine import run
+
+WORKERS = 2
+SLOW = [pytest.mark.slow]
+
+DRIVER = f"""
+import sys
+from test_faults import disturbed
+from popnet.engine import run
+from popnet.engine.progress import Silent
+
+class Telling(Silent):
+    def epoch(self):
+        print("epoch", flush=True)
+
+    def message(self, text):
+        print(text, flush=True)
+
+run(disturbed(), sys.argv[1], workers={WORKERS}, reporter=Telling(), checkpoint_minutes=1e-9)
+"""
+
+
+def disturbed() -> popnet.Experiment:
+    """Members of their own and members that share a beginning, which take a while."""
+    model = {"import": "user_parts:slow_net", "kwargs": {"seconds": 0.004}}
+    variants = [INIT, {"name": "late", "vary": "all", "onset": 5}]
+    return experiment(variants, 3, model=model, epochs=8, evaluate_every=3, keep=["predictions", "weights"])
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[popnet.Result, int]:
+    """The undisturbed run, and how many epochs it trained."""
+    counter = Counter()
+    result = run(disturbed(), tmp_path_factory.mktemp("calm") / "store", workers=WORKERS, reporter=counter)
+    return result, counter.epochs
+
+
+class Driver:
+    """A run in a process of its own."""
+
+    def __init__(self, store: Path) -> None:
+        here = Path(__file__).parent
+        environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+        self.lines: list[str] = []
+        self.process: Any = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(store)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    @property
+    def epochs(self) -> int:
+        return self.lines.count("epoch\n")
+
+    def listen(self, epochs: int | None = None) -> None:
+        """Until so many epochs are over, or to the end."""
+        while (epochs is None or self.epochs < epochs) and (line := self.process.stdout.readline()):
+            self.lines.append(line)
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in children.read_text().split()]
+
+    def end(self) -> int:
+        self.listen()
+        self.process.stdout.close()
+        return int(self.process.wait())
+
+
+def check(store: Path, calm: tuple[popnet.Result, int], at_most: int) -> None:
+    """Run again what is missing, training at most so many epochs; then all must be as in the calm run."""
+    expected, _ = calm
+    opened = popnet.open_store(store)
+    done = opened.members()
+    done = done[done["status"] == "done"].index
+    written = {key: opened.predictions_path(key).stat().st_mtime_ns for key in done}
+    counter = Counter()
+    result = run(disturbed(), store, workers=WORKERS, reporter=counter, checkpoint_minutes=1e-9)
+    assert counter.trained == len(expected.plan.members) - len(done)
+    assert counter.epochs == counter.planned_epochs <= at_most
+    assert {key: opened.predictions_path(key).stat().st_mtime_ns for key in done} == written
+    members, wanted = result.store.members(), expected.store.members()
+    assert set(members["status"]) == {"done"}
+    columns = ["accuracy", "cross_entropy", "weights_digest", "predictions_digest"]
+    assert members[columns].sort_index().equals(wanted[columns].sort_index())
+    for key in wanted.index:
+        for path in ("predictions_path", "weights_path"):
+            assert getattr(result.store, path)(key).read_bytes() == getattr(expected.store, path)(key).read_bytes()
+        assert result.store.history(key).equals(expected.store.history(key))
+    assert not list((store / "checkpoints").iterdir())
+    assert not list(store.glob("*/.*.part"))
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=SLOW) for seed in (2, 3, 4, 5))])
+def test_a_worker_is_killed(seed: int, calm: tuple[popnet.Result, int], tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    driver = Driver(tmp_path / "store")
+    driver.listen(epochs=draw.randint(1, calm[1] - 4))
+    os.kill(draw.choice(driver.workers()), signal.SIGKILL)
+    assert driver.end() == 0
+    assert driver.epochs <= calm[1] + 1, "at most the epoch under way is trained again"
+    check(tmp_path / "store", calm, at_most=0)
+
+
+@pytest.mark.parametrize("seed", [11, *(pytest.param(seed, marks=SLOW) for seed in (12, 13, 14, 15))])
+def test_the_driver_is_killed(seed: int, calm: tuple[popnet.Result, int], tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    driver = Driver(tmp_path / "store")
+    moment = draw.randint(1, calm[1])
+    driver.listen(epochs=moment)
+    driver.process.kill()
+    assert driver.end() == -signal.SIGKILL
+    check(tmp_path / "store", calm, at_most=calm[1] - moment + WORKERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [21, 22])
+def test_driver_and_workers_are_killed_again_and_again(
+    seed: int, calm: tuple[popnet.Result, int], tmp_path: Path
+) -> None:
+    draw = random.Random(seed)
+    for _ in range(3):
+        driver = Driver(tmp_path / "store")
+        driver.listen(epochs=draw.randint(1, 4))
+        victims = driver.workers()
+        if victims and draw.random() < 0.5:
+            os.kill(draw.choice(victims), signal.SIGKILL)
+            driver.listen(epochs=driver.epochs + draw.randint(1, 4))
+        driver.process.kill()
+        driver.end()
+    check(tmp_path / "store", calm, at_most=calm[1])
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done(calm: tuple[popnet.Result, int], tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "store")
+    driver.listen(epochs=14)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.end() != 0
+    check(tmp_path / "store", calm, at_most=calm[1] - 14 + WORKERS)
