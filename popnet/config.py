@@ -12,6 +12,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -462,7 +463,7 @@ class Recipe(Section):
         """What `vary: all` means for this recipe."""
         return ALL_SOURCES if self.language is None else LANGUAGE_SOURCES
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest_of(self.canonical())
 

@@ -124,10 +124,11 @@ class Member:
             epochs.append(step // max(steps_per_epoch, 1))
         return min(epochs)
 
-    @property
+    @cached_property
     def trunk(self) -> Member:
         """The member of the base seeds, whose first epochs this one shares (see `diverges`)."""
-        return member(self.recipe, self.base, self.base, self.platform)
+        trunk = member(self.recipe, self.base, self.base, self.platform)
+        return self if trunk == self else trunk  # whose id is known
 
 
 def member(
