@@ -1,4 +1,4 @@
-"""The Ray executor: the machines of a Ray cluster train the members, and what they make streams to this driver's store.
+"""The Ray executor: the CPUs of a Ray cluster train the members, and what they make streams to this driver's store.
 
 Ray decides where workers run; popnet says what each needs, keeps away from nodes of another device kind, and starts a
 worker anew whose node was lost. A worker is a Ray actor: a process of its own, with the environment that local workers
@@ -114,7 +114,7 @@ class RayWorker:
 
     def train(self, job: Job, contents: Mapping[Path, bytes]) -> Iterator[list[Message]]:
         """Everything that happens to a job, in order; nothing after `Ready` where the device is of another kind."""
-        here = _platform(self._wanted)
+        here = platform("cpu")
         yield [Ready(1, here, f"{ray.get_runtime_context().get_node_id()} {machine.node()}")]
         if here != self._wanted:
             return
@@ -138,14 +138,6 @@ class RayWorker:
             messages.put(Failed(f"the data set did not arrive: {error}", str(error), 0.0))
             return
         serve(job, self._datasets[job.dataset], resident, _SentFiles(contents, messages), messages.put)
-
-
-def _platform(wanted: Platform) -> Platform:
-    kind = wanted.device.partition(":")[0]
-    try:
-        return platform(kind)
-    except ConfigError as error:
-        return Platform(str(error), ())
 
 
 # -- at the driver -----------------------------------------------------------------------------------------------------
@@ -185,7 +177,7 @@ class RayExecutor:
         wanted: Platform,
     ) -> None:
         self._workers, self._hang_seconds, self._wanted = workers, hang_seconds, wanted
-        self._needs = {"CPU": threads, **({"GPU": 1} if wanted.device.startswith("cuda") else {})}
+        self._threads = threads
         self._environment = _environment(threads)
         self._started = not ray.is_initialized()
         if self._started:
@@ -291,9 +283,9 @@ class RayExecutor:
         return self._places
 
     def _rooms(self) -> list[int]:
-        """For how many workers each node has cores and devices; nodes that are refused, or have none, left out."""
+        """For how many workers each node has cores; nodes that are refused, or have none, left out."""
         rooms = (
-            min(int(node["Resources"].get(name, 0) // count) for name, count in self._needs.items())
+            int(node["Resources"].get("CPU", 0) // self._threads)
             for node in ray.nodes()
             if node["Alive"] and node["NodeID"] not in self._refused
         )
@@ -301,8 +293,7 @@ class RayExecutor:
 
     def _actor(self) -> Any:
         options: dict[str, Any] = {
-            "num_cpus": self._needs["CPU"],
-            "num_gpus": self._needs.get("GPU", 0),
+            "num_cpus": self._threads,
             "max_restarts": 0,
             "runtime_env": {"env_vars": self._environment},
         }

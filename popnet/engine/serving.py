@@ -96,7 +96,7 @@ class _Heart:
     """Emits `Stepped` at most once a second, as training steps call it: a worker that hangs falls silent."""
 
     def __init__(self, emit: Emit) -> None:
-        self._emit, self._last = emit, 0.0
+        self._emit, self._last = emit, time.monotonic()
 
     def beat(self) -> None:
         now = time.monotonic()

@@ -94,14 +94,19 @@ class Training:
         Raises:
             StoreError: the store cannot be written.
         """
+        self._start(executor)
         while self._ready or executor.running:
-            while self._ready and executor.capacity > 0:
-                executor.start(self._ready.popleft())
             events = executor.wait(timeout=1.0)
+            self._start(executor)  # first, so that nobody idles while the disk is waited for
             self._record([(job, event.finished) for job, event in events if isinstance(event, Done)], reporter)
             for job, event in events:
                 self._handle(job, event, reporter)
+            self._start(executor)
         self._store.remove_checkpoints()
+
+    def _start(self, executor: Executor) -> None:
+        while self._ready and executor.capacity > 0:
+            executor.start(self._ready.popleft())
 
     def _views(self, m: Member) -> tuple[View, ...]:
         return self._plan.views[m.id]
