@@ -16,7 +16,12 @@ TEST_PACKAGES := chromium texlive-latex-base texlive-latex-recommended
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: help setup system quickstart test test-slow lint format docs clean
+# On a CUDA machine, with the Python that holds the pinned stack; nothing is downloaded.
+GPU_PY ?= python3
+GPU_MINUTES ?= 8
+GPU_NAME = $(shell $(GPU_PY) -c "import torch; print(torch.cuda.get_device_name(0).lower().replace(' ', '-'))")
+
+.PHONY: gpu-check gpu-build gpu-bench help setup system quickstart test test-slow lint format docs clean
 
 help:
 	@echo "make quickstart   set up, then train the quickstart's populations and print their table"
@@ -26,6 +31,8 @@ help:
 	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make format       reformat Python and C++"
 	@echo "make setup        set up only"
+	@echo "make gpu-check    on a CUDA machine, without network: build, the tests that need a GPU, the sanitizer"
+	@echo "make gpu-bench    the GPU benchmark, row by row: goes on where it was, GPU_MINUTES=$(GPU_MINUTES) a call"
 	@echo "make clean        remove what was built (.venv and runs stay)"
 
 setup: $(VENV)/.native
@@ -103,6 +110,22 @@ format: setup
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict
 	@echo "build/site/index.html"
+
+# For this machine's GPU alone, which is quicker than all architectures.
+gpu-build:
+	@command -v nvcc >/dev/null || { echo "nvcc is not on PATH: the kernels cannot be built"; exit 1; }
+	@CMAKE_ARGS="-DPOPNET_CUDA=ON -DPOPNET_CHECK=ON -DPOPNET_CUDA_ARCHITECTURES=native" $(GPU_PY) setup.py -q build_ext --inplace >/dev/null
+
+gpu-check: gpu-build
+	@driver=$$(ls build/native-*/popnet_check); \
+	for tool in memcheck racecheck initcheck synccheck; do \
+	    echo "compute-sanitizer: $$tool"; \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 $$driver | tail -n 1; \
+	done
+	@$(GPU_PY) -m pytest -m gpu
+
+gpu-bench: gpu-build
+	@PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py --minutes $(GPU_MINUTES) --json benchmarks/results/$(GPU_NAME).json
 
 clean:
 	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native

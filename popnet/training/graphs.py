@@ -55,6 +55,7 @@ class Graphs:
             for _ in range(_WARM_UPS):
                 rewind()
                 step()
+            rewind()
             self._training[count, hardware] = self._capture(step)
 
     def capture_evaluation(self, images: Tensor, hardware: bool) -> None:

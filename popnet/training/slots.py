@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from popnet.config import Recipe, digest_of
 from popnet.data.resident import Images, ResidentImages
 from popnet.errors import DeviceTooSmall
+from popnet.models.registry import TORCHVISION_PREFIX
 from popnet.protocol import HARDWARE, Member, Seeds, View, steps_per_epoch
 from popnet.store import digest
 from popnet.training.capture import uncaptured_operation, uncaptured_part
@@ -278,5 +279,6 @@ def _plain(member: Member) -> Member:
 
 
 def _is_foreign(recipe: Recipe) -> bool:
-    """Whether a user's code runs in the step."""
-    return recipe.model.import_path is not None or recipe.loss.import_path is not None
+    """Whether code runs in the step that no test has captured: a user's, or one of torchvision's many models."""
+    named = recipe.model.name is not None and not recipe.model.name.startswith(TORCHVISION_PREFIX)
+    return not named or recipe.loss.import_path is not None
