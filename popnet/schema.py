@@ -14,15 +14,17 @@ URL = "https://json-schema.org/draft/2020-12/schema"
 def experiment_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of an experiment file, short forms such as `model: resnet14` included.
 
-    It describes the file's shape; what depends on several keys at once is checked by `popnet.load`.
+    It describes the file's shape; what depends on several keys at once is checked by `popnet.load`. Keys are required
+    only of a whole experiment, without `base`, for what is inherited need not be said.
     """
     schema = Experiment.model_json_schema(by_alias=True, mode="validation")
     for section in [schema, *schema["$defs"].values()]:
-        properties = section.get("properties", {})
-        for key, accepted in _SPELLINGS.items():
-            if key in properties:
-                properties[key] = _also(properties[key], accepted)
-    return {"$schema": URL, **schema}
+        _accept_spellings(section)
+        section.pop("required", None)
+    base = {"type": "string", "description": "another experiment file, or a shipped one's name, to inherit from"}
+    properties = {"base": base, **schema.pop("properties")}
+    whole = {"anyOf": [{"required": ["base"]}, {"required": ["name", "recipe", "variants"]}]}
+    return {"$schema": URL, **schema, "properties": properties, **whole}
 
 
 _INTEGER = {"type": "integer", "minimum": 0}
@@ -38,6 +40,13 @@ _SPELLINGS: dict[str, dict[str, Any]] = {
 """What a key may be besides what its class says: the forms that the schema's validators expand."""
 
 
+def _accept_spellings(section: dict[str, Any]) -> None:
+    properties = section.get("properties", {})
+    for key, accepted in _SPELLINGS.items():
+        if key in properties:
+            properties[key] = _also(properties[key], accepted)
+
+
 def _also(property_: dict[str, Any], accepted: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {k: property_.pop(k) for k in ("title", "description", "default") if k in property_}
     options = property_.pop("anyOf", [property_])
@@ -46,7 +55,9 @@ def _also(property_: dict[str, Any], accepted: dict[str, Any]) -> dict[str, Any]
 
 def reference() -> str:
     """Every key of the experiment file in Markdown: a table for each section, with types, bounds and defaults."""
-    schema = experiment_schema()
+    schema = Experiment.model_json_schema(by_alias=True, mode="validation")
+    for section in [schema, *schema["$defs"].values()]:
+        _accept_spellings(section)
     sections = {"Experiment": schema, **schema["$defs"]}
     return "\n\n".join(_section(name, content) for name, content in sections.items() if "properties" in content)
 

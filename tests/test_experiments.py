@@ -88,7 +88,13 @@ def test_published_rows_are_trained(file: Path) -> None:
         assert names & set(published(reference).index), reference
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+QUICK = ("bible_qrnn", "linear", "quickstart", "resnet14_similarity", "resnet14_twins")
+"""Those whose smoke runs are not left to the slow tests: one of each kind of table."""
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, id=file.stem, marks=() if file.stem in QUICK else pytest.mark.slow) for file in FILES]
+)
 def test_smoke_scale_runs_end_to_end(file: Path, store: Path) -> None:
     experiment = scaled(popnet.load(file), "smoke")
     result = popnet.run(experiment, store=store, workers=2)

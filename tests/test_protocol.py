@@ -80,10 +80,10 @@ def test_table_1_with_the_devices_own_kernels():
 
 def test_table_1_with_the_seeded_proxy():
     """In mode `reorder` the kernels' seed runs with the others, and nothing needs a replica."""
-    result = plan(load("resnet14", ["recipe.kernels.mode=reorder", "population=5"]), PLATFORM)
+    result = plan(load("resnet14", ["recipe.kernels.mode=reorder", "population=10"]), PLATFORM)
     rows = {population.name: index for index, population in enumerate(result.populations)}
     for name, seeds in TABLE_1.items():
-        expected = [(*seeds(i)[:3], i if seeds(i)[3] == 0 else 1, seeds(i)[4]) for i in range(1, 6)]
+        expected = [(*seeds(i)[:3], i if seeds(i)[3] == 0 else 1, seeds(i)[4]) for i in range(1, 11)]
         assert seeds_of(result, rows[name]) == expected, name
         assert {m.replica for m in members_of(result, rows[name])} == {0}
 
