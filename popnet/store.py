@@ -9,6 +9,7 @@
     features/ID.safetensors     where it names representations: [examples, ...] float32 of each layer
     trajectories/ID.safetensors where it keeps the weights of every epoch: [epochs + 1, weights] float32
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
+    checkpoints/ID-beginning.safetensors   how far the training of such a beginning is
     checkpoints/ID.safetensors         how far an unfinished member is; removed when it is finished
     tables/NAME.csv             what the last run printed
 

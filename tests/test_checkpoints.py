@@ -76,6 +76,20 @@ def test_a_damaged_checkpoint_is_said_and_not_used(tmp_path: Path) -> None:
     assert list(result.store.members()["weights_digest"]) == list(calm.store.members()["weights_digest"])
 
 
+def test_what_a_killed_driver_leaves_goes_though_nothing_is_missing(tmp_path: Path) -> None:
+    """It may die when the last member is in the ledger, and before it tidies up."""
+    made = experiment([{"name": "late", "vary": "all", "onset": 2}], 2, epochs=4)
+    result = run(made, tmp_path / "store", workers=1)
+    store, member = result.store, result.plan.members[0]
+    names = [member.id, f"{member.trunk.id}-beginning"]
+    left = [*map(store.partial_path, names), store.checkpoint_path(member.trunk.id, 2)]
+    foreign = store.partial_path("0" * len(member.id))  # how far a member of another experiment in this store is
+    for path in (*left, foreign):
+        path.write_bytes(b"left")
+    run(made, tmp_path / "store", workers=1)
+    assert list((store.path / "checkpoints").iterdir()) == [foreign]
+
+
 def test_a_checkpoint_knows_its_owner_and_its_content() -> None:
     state = {"epoch": torch.tensor([3]), "model.weight": torch.arange(6.0).reshape(2, 3)}
     content = checkpoints.pack(state, "abc", (View(),))

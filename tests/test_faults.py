@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ class Driver:
         self.process.stdout.close()
         return int(self.process.wait())
 
+    def kill(self) -> None:
+        """Kill the driver, and see its workers die with it."""
+        workers = self.workers()
+        self.process.kill()
+        assert self.end() == -signal.SIGKILL
+        while any(map(runs, workers)):
+            time.sleep(0.01)
+
+
+def runs(process: int) -> bool:
+    """Whether there is such a process, and it is not dead and only waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
 
 def check(store: Path, calm: tuple[popnet.Result, int], at_most: int) -> None:
     """Run again what is missing, training at most so many epochs; then all must be as in the calm run."""
@@ -126,8 +143,7 @@ def test_the_driver_is_killed(seed: int, calm: tuple[popnet.Result, int], tmp_pa
     driver = Driver(tmp_path / "store")
     moment = draw.randint(1, calm[1])
     driver.listen(epochs=moment)
-    driver.process.kill()
-    assert driver.end() == -signal.SIGKILL
+    driver.kill()
     check(tmp_path / "store", calm, at_most=calm[1] - moment + WORKERS)
 
 
@@ -144,8 +160,7 @@ def test_driver_and_workers_are_killed_again_and_again(
         if victims and draw.random() < 0.5:
             os.kill(draw.choice(victims), signal.SIGKILL)
             driver.listen(epochs=driver.epochs + draw.randint(1, 4))
-        driver.process.kill()
-        driver.end()
+        driver.kill()
     check(tmp_path / "store", calm, at_most=calm[1])
 
 

@@ -164,6 +164,7 @@ def run(
                 _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted, gpus) as workplace,
             ):
                 _train(training, workplace, reporter or Silent())
+        opened.remove_checkpoints()
     finally:
         opened.unlock()
     return Result(wanted, opened)

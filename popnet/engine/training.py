@@ -102,7 +102,6 @@ class Training:
             for job, event in events:
                 self._handle(job, event, reporter)
             self._start(executor)
-        self._store.remove_checkpoints()
 
     def _start(self, executor: Executor) -> None:
         while self._ready and executor.capacity > 0:
@@ -116,11 +115,12 @@ class Training:
         there = [entry for entry in paths if entry[1].exists()]
         rest = tuple(entry for entry in paths if not there or entry[0] > there[-1][0])
         if rest:
-            partial = self._store.partial_path(trunk.id)
+            name = f"{trunk.id}-beginning"  # the member whose beginning it is may train on at the same time
+            partial = self._store.partial_path(name)
             if epoch_of(partial) > rest[0][0]:  # past a checkpoint that has gone
                 partial.unlink()
             fork = there[-1][1] if there else None
-            self._ready.append(self._job(trunk.member, trunk.views, trunk.id, fork, rest))
+            self._ready.append(self._job(trunk.member, trunk.views, name, fork, rest))
 
     def _add_member(self, m: Member) -> None:
         trunk = self._trunks.get((m.trunk.id, self._views(m))) if _forkable([m]) else None
