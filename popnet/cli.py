@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 app.add_typer(data_app, name="data")
+store_app = typer.Typer(no_args_is_help=True, help="Stores: check, repair, merge, export, tidy up.")
+app.add_typer(store_app, name="store")
 
 ExperimentArgument = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="An experiment's YAML file, or the name of a shipped one.")
@@ -32,6 +34,7 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Overrides with dotted keys, as in recipe.epochs=10."),
 ]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The folder of a run.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder for finished members. Default: runs/NAME of the experiment.")
 ]
@@ -64,6 +67,10 @@ def run(
     cohort: Annotated[
         int | None, typer.Option(help="Members at once on each GPU. Default: chosen by a short measurement.")
     ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Where another run has the store, wait until it ends.")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Read finished members' files first, and train again those that are damaged.")
+    ] = True,
     scale: ScaleOption = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
@@ -94,6 +101,8 @@ def run(
         checkpoint_minutes=checkpoint_minutes,
         hang_minutes=hang_minutes,
         cohort=cohort,
+        wait=wait,
+        verify=verify,
     )
     table = _print_table(result, Console())
     paths = [result.store.save_table(result.main_table, table)]
@@ -553,6 +562,129 @@ def data_write(
         )
     line = f"{output}: {written.examples:,} images, {written.size / 1e6:,.1f} MB, sha256 {written.checksum}"
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+@store_app.command("verify")
+def store_verify(store: StoreArgument, debug: DebugOption = False) -> None:
+    """Check every file and entry against its digest, and list what nothing refers to. Only reads.
+
+    Exit code 1 where something is damaged or missing; `popnet store repair` sets that aside.
+    """
+    from popnet.store import open_store
+    from popnet.store.verify import HARMLESS, verify
+
+    opened = open_store(store)
+    findings = verify(opened)
+    for finding in findings:
+        _say(f"{finding.kind}: {finding.text}")
+    damaged = sum(finding.kind not in HARMLESS for finding in findings)
+    rest = len(findings) - damaged
+    _say(f"{store}: {damaged or 'nothing'} damaged or missing, {rest} left over (popnet store prune)")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@store_app.command("repair")
+def store_repair(store: StoreArgument, debug: DebugOption = False) -> None:
+    """Set everything damaged aside, in the store's folder `damaged`: the next run trains again what lost something.
+
+    Of a damaged ledger the entries that match their digests are kept.
+    """
+    from popnet.store.repair import repair
+
+    if not repair(store, _say):
+        _say(f"{store}: nothing is damaged")
+
+
+@store_app.command("merge")
+def store_merge(
+    into: Annotated[Path, typer.Argument(metavar="INTO", help="The store that grows; made where there is none.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores to take members from.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Where a run has INTO, wait until it ends.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy into one store the members that others have and it lacks: a population that was trained in parts.
+
+    Exit code 1 where a member was left out, since it is damaged.
+
+    Example: popnet store merge runs/all runs/first_half runs/second_half
+    """
+    from popnet.store import Store, open_store
+    from popnet.store.merge import merge
+
+    opened = [open_store(source) for source in sources]
+    target = Store(into, create=True)
+    target.lock(wait, _warn)
+    left = 0
+    try:
+        for source in opened:
+            merged = merge(target, source, _warn)
+            left += len(merged.left)
+            _say(f"{source.path}: {merged.taken} members taken, {merged.known} known")
+    finally:
+        target.unlock()
+    if left:
+        raise typer.Exit(1)
+
+
+@store_app.command("export")
+def store_export(
+    store: StoreArgument,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="A file, .npz or .parquet.")],
+    row: Annotated[str | None, typer.Option(help="The members of one row of its tables; default: all.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write the finished members to one file: what the ledger says of them, their histories, predictions and labels.
+
+    Example: popnet store export runs/mine mine.npz --row Baseline
+    """
+    from popnet.metrics.runs import named_population
+    from popnet.store import open_store
+    from popnet.store.export import export
+
+    opened = open_store(store)
+    members = None if row is None else [m.id for m in named_population(opened, row, str(store)).members]
+    _say(f"{output}: {export(opened, output, members)} members")
+
+
+@store_app.command("prune")
+def store_prune(
+    store: StoreArgument,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Also how far unfinished members are: they begin anew.")
+    ] = False,
+    unplanned: Annotated[
+        bool, typer.Option("--unplanned", help="Also members that no experiment asks for, as it was last run here.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Remove what no member needs: half-written files, files of no finished member, what was set aside as damaged."""
+    from popnet.metrics.stored import planned_members
+    from popnet.store import open_store
+    from popnet.store.prune import prune
+
+    opened = open_store(store)
+    opened.lock()
+    try:
+        pruned = prune(opened, planned_members(opened) if unplanned else None, checkpoints, dry_run)
+    finally:
+        opened.unlock()
+    for path in pruned.files:
+        _say(f"{path}")
+    would = "would be " if dry_run else ""
+    _say(
+        f"{store}: {len(pruned.files)} files, {pruned.size / 1e6:,.1f} MB, and {len(pruned.members)} members "
+        f"{would}removed"
+    )
+
+
+def _say(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def _warn(text: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
 def _print_costs(costs: Iterable[Cost], count: int) -> None:

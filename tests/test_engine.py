@@ -14,6 +14,7 @@ from popnet.config import from_mapping
 from popnet.engine import run
 from popnet.engine.progress import Silent
 from popnet.protocol import View
+from popnet.store.header import write_header
 
 
 def experiment(variants: list[dict[str, Any]], population: int = 3, **recipe: Any) -> popnet.Experiment:
@@ -214,9 +215,7 @@ def test_other_data_under_the_same_name_is_refused(tmp_path: Path) -> None:
     variant = {"name": "a", "vary": ["init"]}
     run(experiment([variant], 2, dataset={"import": "user_parts:arrays"}), tmp_path / "store", workers=1)
     store = popnet.open_store(tmp_path / "store")
-    header = (store.path / "store.json").read_text()
-    digest = next(iter(store._header["datasets"].values()))
-    (store.path / "store.json").write_text(header.replace(digest, "0" * 64))
+    write_header(store.path, store.entered(), dict.fromkeys(store.datasets(), "0" * 64))
     with pytest.raises(popnet.StoreError, match="made with other data"):
         run(experiment([variant], 2, dataset={"import": "user_parts:arrays"}), tmp_path / "store", workers=1)
 

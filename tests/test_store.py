@@ -243,7 +243,8 @@ def test_a_store_belongs_to_one_run(tmp_path):
     with pytest.raises(StoreError) as caught:
         other.lock()
     assert str(caught.value) == (
-        f"{tmp_path / 'store'}: in use by another run (process {os.getpid()}): wait for it, or choose another --store"
+        f"{tmp_path / 'store'}: in use by another run (process {os.getpid()}): wait for it (--wait), or "
+        "choose another --store"
     )
     assert other.members().empty, "reading needs no lock"
     one.unlock()
@@ -254,6 +255,7 @@ def test_a_store_belongs_to_one_run(tmp_path):
 
 def test_a_lock_that_cannot_be_taken_says_why(tmp_path):
     store = Store(tmp_path / "store", create=True)
+    (tmp_path / "store" / "lock").unlink()
     (tmp_path / "store" / "lock").mkdir()
     with pytest.raises(StoreError, match="lock: cannot be written: Is a directory"):
         store.lock()

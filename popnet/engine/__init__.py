@@ -30,7 +30,8 @@ from popnet.metrics.divergence import divergence_table
 from popnet.metrics.language_populations import language_table
 from popnet.metrics.populations import similarity_table, variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
-from popnet.store import Store, digest
+from popnet.store import Store
+from popnet.store.repair import set_damage_aside
 from popnet.training.features import module_of
 from popnet.training.optimizers import FlatParameters
 from popnet.training.optimizers import build as build_optimizer
@@ -112,6 +113,8 @@ def run(
     checkpoint_minutes: float = 10.0,
     hang_minutes: float = 10.0,
     cohort: int | None = None,
+    wait: bool = False,
+    verify: bool = True,
 ) -> Result:
     """Train every member that the store lacks, and return what the tables are made from.
 
@@ -129,6 +132,9 @@ def run(
             ended, and its member trained again.
         cohort: members that each GPU trains at the same time; default the experiment's, else chosen from memory and a
             short measurement. Never changes a result, and without a GPU nothing at all.
+        wait: where another run has the store, until that ends; otherwise a StoreError.
+        verify: read the files of the finished members first: one that does not match its digest is named, set aside
+            (folder `damaged`) and its member trained again. Without, only files that are missing are noticed.
 
     Raises:
         ConfigError, DataError, StoreError: before any training, whatever is wrong.
@@ -149,21 +155,25 @@ def run(
         for key, recipe in recipes.items()
     }
     opened = Store(Path("runs") / experiment.name if store is None else store, create=True)
-    opened.lock()
+    reporter = reporter or Silent()
+    opened.lock(wait, reporter.message)
     try:
         opened.remove_leftovers()
         opened.register(
             experiment, {recipe.dataset.identity: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()}
         )
+        if verify:
+            set_damage_aside(opened, {m.id for m in wanted.members}, reporter.message)
+        labels = {key: opened.save_labels(target_labels(dataset)) for key, dataset in datasets.items()}
         missing = order(missing_members(wanted, opened))
         if missing:
             _check_space(wanted, missing, datasets, opened)
             training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
             with (
-                _shared(datasets, recipes.values(), opened) as shared,
+                _shared(datasets, recipes.values(), labels) as shared,
                 _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted, gpus) as workplace,
             ):
-                _train(training, workplace, reporter or Silent())
+                _train(training, workplace, reporter)
         opened.remove_checkpoints()
     finally:
         opened.unlock()
@@ -244,17 +254,14 @@ def _stopped_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _shared(
-    datasets: Mapping[str, AnyDataset], recipes: Collection[Recipe], store: Store
+    datasets: Mapping[str, AnyDataset], recipes: Collection[Recipe], labels: Mapping[str, str]
 ) -> Iterator[dict[str, Shared]]:
-    """The data sets in shared memory, for as long as the block runs; their test labels go into the store."""
+    """The data sets in shared memory, for as long as the block runs. `labels`: what names their test labels."""
     shared: dict[str, Shared] = {}
     try:
         for key, dataset in datasets.items():
-            labels = target_labels(dataset)
-            labels_digest = digest({"labels": torch.from_numpy(labels)})[:24]
-            store.save_labels(labels_digest, labels)
             users = [recipe for recipe in recipes if _dataset_key(recipe) == key]
-            shared[key] = share_any(dataset, labels_digest, users)
+            shared[key] = share_any(dataset, labels[key], users)
         yield shared
     finally:
         for entry in shared.values():

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from popnet.errors import StoreError
 from popnet.protocol import View
-from popnet.store import digest
+from popnet.store.files import CHECKPOINT_DIGEST, digest
 
-_OWNER, _DIGEST = "checkpoint.owner", "checkpoint.digest"
+_OWNER = "checkpoint.owner"
 
 
 def pack(state: dict[str, Tensor], member_id: str, views: Sequence[View]) -> bytes:
     """A trainer's state as the content of a file that belongs to a member and the views it predicts."""
     owned = {**state, _OWNER: _text(_owner(member_id, views))}
-    return serialise({**owned, _DIGEST: _text(digest(owned))})
+    return serialise({**owned, CHECKPOINT_DIGEST: _text(digest(owned))})
 
 
 def unpack(content: bytes, path: Path, member_id: str, views: Sequence[View]) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def unpack(content: bytes, path: Path, member_id: str, views: Sequence[View]) ->
         tensors = {name: tensor.clone() for name, tensor in deserialise(content).items()}
     except (SafetensorError, ValueError, KeyError) as error:
         raise StoreError(f"{path}: damaged: {error}") from None
-    recorded = tensors.pop(_DIGEST, None)
+    recorded = tensors.pop(CHECKPOINT_DIGEST, None)
     if recorded is None or not torch.equal(recorded, _text(digest(tensors))):
         raise StoreError(f"{path}: damaged: it does not match its digest")
     if not torch.equal(tensors.pop(_OWNER, torch.empty(0)), _text(_owner(member_id, views))):

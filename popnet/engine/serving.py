@@ -165,16 +165,21 @@ def _finish(job: Job, trainer: AnyTrainer, labels: str, files: Files, began: flo
     made = {"weights": lambda: weights, "predictions": lambda: predictions}
     if isinstance(trainer, Trainer):
         made |= {"features": trainer.features, "trajectory": lambda: {"trajectory": trainer.trajectory()}}
+    digests = {"weights": digest(weights), "predictions": digest(predictions)}
     for kind, path in job.outputs:
-        files.write(path, serialise(made[kind]()))
+        tensors = made[kind]()
+        files.write(path, serialise(tensors))
+        digests.setdefault(kind, digest(tensors))
     last = dict(zip(HISTORY, trainer.history[-1])) if trainer.history else {}
     return Finished(
         views=job.views,
         labels=labels,
         accuracy=last.get("test_accuracy", float("nan")),
         cross_entropy=last.get("test_cross_entropy", float("nan")),
-        weights_digest=digest(weights),
-        predictions_digest=digest(predictions),
+        weights_digest=digests["weights"],
+        predictions_digest=digests["predictions"],
         history=tuple(trainer.history),
         seconds=time.monotonic() - began,
+        features_digest=digests.get("features"),
+        trajectory_digest=digests.get("trajectory"),
     )

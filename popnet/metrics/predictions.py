@@ -176,7 +176,8 @@ def open_predictions(path: str | Path) -> Predictions:
         member; or a folder with one such file for each member, in the natural order of names; or a popnet store
         (its finished members, the original view). float16, bfloat16 or float32.
 
-    An .npz is unpacked into memory, since it cannot be read in parts. Raises DataError, naming the file.
+    An .npz is unpacked into memory, since it cannot be read in parts; text in it is skipped. Raises
+    DataError, naming the file.
     """
     path = Path(path)
     if (path / "store.json").exists():
@@ -282,7 +283,8 @@ def _npy(path: Path) -> dict[str, Lazy]:
 
 def _npz(path: Path) -> dict[str, Lazy]:
     with np.load(path, allow_pickle=False) as archive:
-        return {name: _of_numpy(f"{path}[{name}]", archive[name]) for name in archive.files}
+        arrays = {name: archive[name] for name in archive.files}
+    return {name: _of_numpy(f"{path}[{name}]", array) for name, array in arrays.items() if array.dtype.kind != "U"}
 
 
 def _pt(path: Path) -> dict[str, Lazy]:

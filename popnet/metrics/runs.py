@@ -261,7 +261,7 @@ def _read_store(path: Path, variant: str | None, source: str) -> Runs:
                 f"{source}: not trained yet: no store in {path}; `popnet run {source.partition(':')[0]}` makes it"
             )
     store = Store(path)
-    population = _population(store, variant, experiment, source)
+    population = named_population(store, variant, source, experiment)
     members = finished_members(population, frozenset(store.done()))
     if not members:
         raise DataError(f"{source}: no run of {population.name!r} is finished")
@@ -276,8 +276,11 @@ def _read_store(path: Path, variant: str | None, source: str) -> Runs:
     return replace(runs, variant=population.variant, recipe=members[0].recipe)
 
 
-def _population(store: Store, variant: str | None, experiment: str | None, source: str) -> Population:
-    """The population that the source names, as the platform that trained it knows its members."""
+def named_population(store: Store, variant: str | None, source: str, experiment: str | None = None) -> Population:
+    """The row called `variant` of a store, as the platform that trained it knows its members; None: the only row.
+
+    Raises ConfigError, which begins with `source`, where there is no such row, or more than one.
+    """
     populations = [
         population
         for plan in stored_plans(store)

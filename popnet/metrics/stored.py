@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
+
 from popnet import config, protocol
 from popnet.errors import DataError
 from popnet.protocol import Plan, Platform
@@ -31,5 +33,17 @@ def finished_platforms(store: Store) -> list[Platform]:
     finished = ledger[ledger["status"] == "done"]
     if finished.empty:
         raise DataError(f"{store.path}: no finished runs")
-    counts = finished.groupby(["device", "versions"], sort=True).size().sort_values(ascending=False, kind="stable")
+    return _platforms(finished)
+
+
+def planned_members(store: Store) -> set[str]:
+    """The ids of the members that the store's experiments ask for, as each was last run, on every platform in it."""
+    experiments = [config.from_mapping(content, origin=str(store.path)) for content in store.experiments().values()]
+    platforms = _platforms(store.members())
+    plans = (protocol.plan(experiment, platform) for experiment in experiments for platform in platforms)
+    return {m.id for plan in plans for m in plan.members}
+
+
+def _platforms(ledger: pd.DataFrame) -> list[Platform]:
+    counts = ledger.groupby(["device", "versions"], sort=True).size().sort_values(ascending=False, kind="stable")
     return [Platform(device, tuple(sorted(json.loads(versions).items()))) for device, versions in counts.index]

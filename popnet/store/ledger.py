@@ -1,0 +1,271 @@
+"""The ledger: an SQLite file with a row for each member and its history, each entry under a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from popnet.config import SOURCES
+from popnet.errors import StoreError
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS members (
+    id TEXT PRIMARY KEY, status TEXT NOT NULL, {", ".join(f"{source} TEXT NOT NULL" for source in SOURCES)},
+    replica INTEGER NOT NULL, onset INTEGER NOT NULL, recipe TEXT NOT NULL, identity TEXT NOT NULL, views TEXT,
+    labels TEXT, accuracy REAL, cross_entropy REAL, weights_digest TEXT, predictions_digest TEXT, error TEXT,
+    seconds REAL, device TEXT NOT NULL, versions TEXT NOT NULL, finished TEXT NOT NULL,
+    features_digest TEXT, trajectory_digest TEXT, entry_digest TEXT);
+CREATE TABLE IF NOT EXISTS history (
+    id TEXT NOT NULL, epoch INTEGER NOT NULL, learning_rate REAL, train_loss REAL, test_accuracy REAL,
+    test_cross_entropy REAL, PRIMARY KEY (id, epoch));
+"""
+
+_ADDED = ("features_digest", "trajectory_digest", "entry_digest")
+"""Columns that a ledger lacks which was begun before they were; added when the next run takes the store."""
+
+_OF_FILES = ("features_digest", "trajectory_digest")
+"""They outlive an entry that says nothing of them: the file that they describe is still there."""
+
+_EMPTY = (
+    *("views", "labels", "accuracy", "cross_entropy", "weights_digest", "predictions_digest", "error", "seconds"),
+    *_OF_FILES,
+)
+"""What an entry leaves null where it does not say otherwise."""
+
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
+
+Row = dict[str, Any]
+History = Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member's row, and its history: (epoch, learning_rate, train_loss, test_accuracy, test_cross_entropy)."""
+
+    row: Row
+    history: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the entry says. Nulls do not count, so a column that is added later changes nothing."""
+        said = {name: value for name, value in self.row.items() if value is not None and name != "entry_digest"}
+        return hashlib.sha256(json.dumps([said, self.history], sort_keys=True, default=repr).encode()).hexdigest()
+
+    @property
+    def intact(self) -> bool:
+        """Whether it matches its digest, where it has one."""
+        return self.row.get("entry_digest") in (None, self.digest)
+
+
+class Ledger:
+    """The ledger in a store's folder.
+
+    Every method raises StoreError for whatever SQLite cannot do, a damaged file included.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger.sqlite"
+        self._held: sqlite3.Connection | None = None
+
+    def create(self) -> None:
+        """Make an empty one where there is none. Raises OSError too."""
+        self.path.touch()
+        with self.opened() as database:
+            database.executescript(_SCHEMA)
+
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the block: while held always the same, since closing the last one costs two more flushes."""
+        with self._named_errors():
+            if self._held is not None:
+                self._held.row_factory = None
+                yield self._held
+                return
+            with closing(self._connect()) as database:
+                yield database
+
+    def hold(self) -> None:
+        """Keep a connection for the run that has the lock, and bring an older ledger up to date."""
+        with self._named_errors():
+            database = self._connect()
+            try:
+                _add_columns(database)
+            except BaseException:
+                database.close()
+                raise
+            self._held = database
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def write(self, entries: Sequence[tuple[Mapping[str, Any], History]]) -> None:
+        """Enter members, each in place of what was there, in one transaction: the disk is waited for once."""
+        with self.opened() as database, database:
+            for row, history in entries:
+                _write(database, row, history)
+
+    def mark_damaged(self, problems: Mapping[str, str]) -> None:
+        """Have members trained again, by id, for the reason given."""
+        with self.opened() as database, database:
+            for key, reason in problems.items():
+                database.execute("UPDATE members SET status = 'damaged', error = ? WHERE id = ?", [reason, key])
+                _seal(database, key)
+
+    def remove(self, member_ids: Sequence[str]) -> None:
+        with self.opened() as database, database:
+            for table in ("members", "history"):
+                database.executemany(f"DELETE FROM {table} WHERE id = ?", [(key,) for key in member_ids])
+
+    def entry(self, member_id: str) -> Entry | None:
+        with self.opened() as database:
+            return _entry(database, "id", member_id)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry; bytes that are no text are read as some, which does not match the digest."""
+        with self.opened() as database:
+            try:
+                database.text_factory = _lenient
+                for (rowid,) in database.execute("SELECT rowid FROM members ORDER BY rowid").fetchall():
+                    if (entry := _entry(database, "rowid", rowid)) is not None:
+                        yield entry
+            finally:
+                database.text_factory = str
+
+    def salvage(self) -> Iterator[Entry]:
+        """The entries of a damaged file that can be read and match their digests, row by row."""
+        with (
+            self._named_errors(),
+            closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as old,
+        ):
+            old.text_factory = _lenient
+            for rowid in range(1, _largest_rowid(old, self.path) + 1):
+                try:
+                    entry = _entry(old, "rowid", rowid)
+                except sqlite3.Error:
+                    continue
+                if entry is not None and "entry_digest" in entry.row and entry.row["entry_digest"] == entry.digest:
+                    yield entry
+
+    def problem(self) -> str | None:
+        """What SQLite's own check says of the file, or None."""
+        try:
+            with self.opened() as database:
+                (answer,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+        except StoreError as error:
+            return str(error)
+        return None if answer == "ok" else f"{self.path}: damaged: {answer.splitlines()[-1]}{self._remedy}"
+
+    @property
+    def _remedy(self) -> str:
+        return f": `popnet store repair {self.path.parent}` keeps what can be read"
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, pd.errors.DatabaseError) as error:
+            damaged = any(words in str(error) for words in ("malformed", "not a database", "decode to UTF-8"))
+            raise StoreError(f"{self.path}: {error}{self._remedy if damaged else ''}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        location = self.path.absolute().as_uri()
+        if not os.access(self.path.parent, os.W_OK) and self.path.exists():
+            # Nobody else writes here either; but what a killed run left beside the file must be read with it.
+            log = self.path.with_name(f"{self.path.name}-wal")
+            unfinished = log.exists() and log.stat().st_size > 0
+            return sqlite3.connect(f"{location}?mode=ro{'' if unfinished else '&immutable=1'}", timeout=30, uri=True)
+        database = sqlite3.connect(f"{location}?mode=rw", timeout=30, uri=True)
+        local = not _file_system(self.path.parent).startswith(_NETWORK_FILE_SYSTEMS)
+        database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
+        database.execute("PRAGMA synchronous=FULL")
+        return database
+
+
+def _add_columns(database: sqlite3.Connection) -> None:
+    there = {row[1] for row in database.execute("PRAGMA table_info(members)")}
+    missing = [column for column in _ADDED if column not in there]
+    if not missing:
+        return
+    database.execute("BEGIN IMMEDIATE")
+    with database:
+        for column in missing:
+            database.execute(f"ALTER TABLE members ADD COLUMN {column} TEXT")
+        for (key,) in database.execute("SELECT id FROM members").fetchall():
+            _seal(database, key)
+
+
+def _write(database: sqlite3.Connection, row: Mapping[str, Any], history: History) -> None:
+    said = {**dict.fromkeys(_EMPTY), **row}
+    marks = ", ".join("?" * len(said))
+    kept = {name: f"COALESCE(excluded.{name}, members.{name})" for name in _OF_FILES}
+    update = ", ".join(f"{name} = {kept.get(name, f'excluded.{name}')}" for name in said if name != "id")
+    database.execute(
+        f"INSERT INTO members ({', '.join(said)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {update}",
+        list(said.values()),
+    )
+    database.execute("DELETE FROM history WHERE id = ?", [said["id"]])
+    database.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", [(said["id"], *line) for line in history])
+    _seal(database, said["id"])
+
+
+def _seal(database: sqlite3.Connection, member_id: str) -> None:
+    """Put the digest of an entry beside it: of what SQLite gives back, where NaN is null."""
+    entry = _entry(database, "id", member_id)
+    if entry is not None:
+        database.execute("UPDATE members SET entry_digest = ? WHERE id = ?", [entry.digest, member_id])
+
+
+def _entry(database: sqlite3.Connection, column: str, value: Any) -> Entry | None:
+    found = database.execute(f"SELECT * FROM members WHERE {column} = ?", [value])
+    row = found.fetchone()
+    if row is None:
+        return None
+    named = dict(zip((field[0] for field in found.description), row))
+    history = database.execute(
+        "SELECT epoch, learning_rate, train_loss, test_accuracy, test_cross_entropy FROM history WHERE id = ? "
+        "ORDER BY epoch",
+        [named["id"]],
+    )
+    return Entry(named, tuple(history.fetchall()))
+
+
+def _largest_rowid(database: sqlite3.Connection, path: Path) -> int:
+    try:
+        (largest,) = database.execute("SELECT max(rowid) FROM members").fetchone()
+    except sqlite3.Error:
+        return path.stat().st_size // _LEAST_ROW
+    return int(largest or 0)
+
+
+_LEAST_ROW = 256
+"""Bytes that a member's row takes at the least: its identity alone is longer."""
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that holds `path`, from the longest mount point above it; '' where unknown."""
+    try:
+        mounts = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    target, best, kind = str(path.resolve()), "", ""
+    for line in mounts:
+        _, point, name, *_ = line.split(" ")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, name
+    return kind

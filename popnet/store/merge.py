@@ -1,0 +1,153 @@
+"""Brings the members of one store into another: populations that were trained in parts, on several machines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from popnet.errors import StoreError
+from popnet.protocol import HARDWARE
+from popnet.store.files import written_aside
+from popnet.store.ledger import Entry, Row
+from popnet.store.store import FILE_KINDS, Store
+from popnet.store.verify import label_damage, member_damage
+
+_BATCH = 64
+"""Members that share a transaction of the ledger."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """How many members came in (or gained views or files), how many were there already, and what was left out, why."""
+
+    taken: int
+    known: int
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A member's entry as it shall be, and the files to copy for it, its predictions last."""
+
+    row: Row
+    history: tuple[tuple[float | None, ...], ...]
+    files: tuple[tuple[Path, Path], ...]
+
+
+def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text: None) -> Merged:
+    """Copy the members that `into` lacks, after their digests were checked; a member of both is the same bits in both.
+
+    Of two entries of a member the one with more views is kept, and weights and other files that one of them lacks. A
+    member that failed in one is taken from the other. Killed midway, the same call goes on.
+
+    Args:
+        into: locked by this process.
+        source: is only read.
+        tell: is told of what is left out, since it is damaged.
+
+    Raises:
+        StoreError: a member has different bits in the two, or an experiment another recipe or other data under the
+            same name, or the disk is too full: before anything is copied.
+    """
+    damaged: dict[str, str] = {}
+    for finding in member_damage(source):
+        damaged.setdefault(str(finding.member), finding.text)
+    bad_labels = {finding.path.stem: finding.text for finding in label_damage(source)}
+    wanted, files, known = [], set(), 0
+    for entry in source.ledger.entries():
+        key = str(entry.row["id"])
+        if entry.row["status"] == "done" and str(entry.row["labels"]) in bad_labels:
+            damaged.setdefault(key, bad_labels[str(entry.row["labels"])])
+        if key in damaged:
+            tell(f"member {key} is left out: {damaged[key]}")
+            continue
+        piece = _piece(into, source, entry)
+        known += piece is None
+        if piece is not None:
+            wanted.append(key)
+            files.update(old for old, _ in piece.files)
+    _check_space(into, files)
+    into.enter({**source.entered(), **_of_both(into, source)}, source.datasets())
+    for first in range(0, len(wanted), _BATCH):
+        entries = [source.ledger.entry(key) for key in wanted[first : first + _BATCH]]
+        pieces = [piece for entry in entries if entry is not None and (piece := _piece(into, source, entry))]
+        _copy_files(pieces)
+        into.ledger.write([(piece.row, piece.history) for piece in pieces])
+    return Merged(len(wanted), known, tuple(damaged))
+
+
+def _of_both(into: Store, source: Store) -> dict[str, dict[str, Any]]:
+    """Experiments of both: how many members and which rows, as `into` has it; `enter` compares their recipes."""
+    kept = into.entered()
+    return {
+        name: {**entry, "experiment": kept[name]["experiment"]}
+        for name, entry in source.entered().items()
+        if name in kept
+    }
+
+
+def _piece(into: Store, source: Store, entry: Entry) -> _Piece | None:
+    """What to do for a member of the source; None where there is nothing to do."""
+    key, done = str(entry.row["id"]), entry.row["status"] == "done"
+    there = into.ledger.entry(key)
+    if there is None or there.row["status"] != "done":
+        if done:
+            return _Piece(entry.row, entry.history, (*_labels(into, source, entry), *_files(into, source, key)))
+        return _Piece(entry.row, entry.history, ()) if there is None and entry.row["status"] == "failed" else None
+    if not done:
+        return None
+    wider = set(_views(entry)) > set(_views(there))
+    if json.loads(entry.row["identity"])["seeds"]["kernels"] != HARDWARE:
+        _check_same(into, source, entry, there)
+    elif entry.row["weights_digest"] != there.row["weights_digest"]:
+        return None  # trained twice, on kernels that no seed controls: one of them is enough
+    files = tuple((old, new) for old, new in _files(into, source, key) if wider or not new.exists())
+    if not files:
+        return None
+    chosen = entry if wider else there
+    digests = {name: chosen.row.get(name) or entry.row.get(name) for name in ("features_digest", "trajectory_digest")}
+    return _Piece({**chosen.row, **digests}, chosen.history, files)
+
+
+def _check_same(into: Store, source: Store, entry: Entry, there: Entry) -> None:
+    same_views = _views(entry) == _views(there)
+    for column in ("weights_digest", *(["predictions_digest"] if same_views else [])):
+        if entry.row[column] != there.row[column]:
+            raise StoreError(
+                f"member {entry.row['id']} has other bits in {source.path} than in {into.path} ({column} "
+                f"{str(entry.row[column])[:12]} and {str(there.row[column])[:12]}), and equal members must be equal: "
+                "find out which is right by training it again elsewhere, and remove the other store"
+            )
+
+
+def _views(entry: Entry) -> list[tuple[int, ...]]:
+    return [tuple(view) for view in json.loads(entry.row["views"] or "[]")]
+
+
+def _files(into: Store, source: Store, key: str) -> list[tuple[Path, Path]]:
+    paths = [(source.file_of(kind, key), into.file_of(kind, key)) for kind in FILE_KINDS]
+    return [(old, new) for old, new in paths if old.exists()]
+
+
+def _labels(into: Store, source: Store, entry: Entry) -> list[tuple[Path, Path]]:
+    old, new = (store.labels_path(str(entry.row["labels"])) for store in (source, into))
+    return [] if new.exists() else [(old, new)]
+
+
+def _check_space(into: Store, files: set[Path]) -> None:
+    needed = sum(path.stat().st_size for path in files)
+    if needed > into.free_bytes():
+        raise StoreError(
+            f"{into.path}: the disk is too full: {needed / 1e6:,.1f} MB are to be copied, and "
+            f"{into.free_bytes() / 1e6:,.1f} MB are free"
+        )
+
+
+def _copy_files(pieces: list[_Piece]) -> None:
+    for old, new in dict.fromkeys(pair for piece in pieces for pair in piece.files):
+        with old.open("rb") as content, written_aside(new) as file:
+            shutil.copyfileobj(content, file)

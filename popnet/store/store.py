@@ -1,0 +1,442 @@
+"""A store, for reading, and for the one run at a time that writes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from popnet.config import SOURCES, Experiment
+from popnet.errors import StoreError
+from popnet.protocol import ORIGINAL, Member, View
+from popnet.store.files import digest, load_tensors, save_tensors, sync_folder, write_aside
+from popnet.store.header import read_header, write_header
+from popnet.store.ledger import Ledger, Row
+from popnet.store.lock import Lock
+
+FILE_KINDS: Mapping[str, str] = {
+    "weights": "weights",
+    "features": "features",
+    "trajectory": "trajectories",
+    "predictions": "members",
+}
+"""What a member leaves in files, and in which folder; its predictions last, for they make it complete."""
+
+FOLDERS = (*FILE_KINDS.values(), "labels", "checkpoints", "tables")
+
+_LABELS_DIGITS = 24
+"""How much of its digest the name of a file of labels has."""
+
+DAMAGED = "damaged"
+"""The folder of what did not match its digest; only people look there."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a worker reports of a finished member; its files are already in place."""
+
+    views: tuple[View, ...]
+    labels: str
+    accuracy: float
+    cross_entropy: float
+    weights_digest: str
+    predictions_digest: str
+    history: tuple[tuple[float, ...], ...]
+    seconds: float
+    features_digest: str | None = None
+    trajectory_digest: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LanguagePredictions:
+    """What a language model predicts for the test tokens. Its views are its snapshots: one where it has none.
+
+    Attributes:
+        target_log_probabilities: float32 [views, tokens], nats: of the word that comes.
+        argmax: int32 [views, tokens]: the most probable word, the lowest number on ties.
+        mean_argmax: int32 [tokens]: the same of the mean of the views' probabilities; None where not kept, and for one
+            view `argmax[0]`.
+        logits: float32 [views, positions, vocabulary] at fixed positions; None where the recipe keeps none.
+
+    In a member's file these are tensors of the same names.
+    """
+
+    target_log_probabilities: NDArray[np.float32]
+    argmax: NDArray[np.int32]
+    mean_argmax: NDArray[np.int32] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+class Store:
+    """A store opened for reading, or, while locked, for one run."""
+
+    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+        self.path = Path(path)
+        self.ledger = Ledger(self.path)
+        self._lock = Lock(self.path / "lock")
+        header = self.path / "store.json"
+        if not header.exists():
+            if not create:
+                raise StoreError(f"{self.path}: no popnet store here (store.json is missing)")
+            if self.path.is_dir() and not all(_left_by_creation(entry) for entry in self.path.iterdir()):
+                raise StoreError(
+                    f"{self.path}: the folder is not empty and holds no popnet store: choose another --store"
+                )
+            self._create()
+        self._header = read_header(self.path)
+
+    def _create(self) -> None:
+        """Make an empty store; of two runs that do so at the same time, one waits for the other."""
+        try:
+            above = next(folder for folder in self.path.absolute().parents if folder.exists())
+            for folder in FOLDERS:
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            for folder in (self.path.absolute(), *self.path.absolute().parents):
+                sync_folder(folder)
+                if folder == above:
+                    break
+            self._lock.acquire(wait=True)
+            if not (self.path / "store.json").exists():
+                self.ledger.create()
+                write_header(self.path, {})
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot create a store here: {error.strerror}") from None
+        finally:
+            self._lock.release()
+
+    # -- one run at a time ---------------------------------------------------------------------------------------------
+
+    def lock(self, wait: bool = False, tell: Callable[[str], None] = lambda text: None) -> None:
+        """Take the store for this process, for writing.
+
+        Args:
+            wait: where another run has it, until that ends, however it ends.
+            tell: is told before waiting.
+
+        Raises:
+            StoreError: another run has it, or it cannot be written.
+        """
+        self._lock.acquire(wait, tell)
+        try:
+            self._header = read_header(self.path)  # another run may have ended since this store was opened
+            self.ledger.hold()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def unlock(self) -> None:
+        self.ledger.release()
+        self._lock.release()
+
+    def in_use(self) -> bool:
+        """Whether a run has it now, this process's own included."""
+        return self._lock.taken()
+
+    def register(self, experiment: Experiment, datasets: Mapping[str, str]) -> None:
+        """Enter an experiment and the digests of its data sets.
+
+        Raises:
+            StoreError: the store holds another recipe, or other data, under the same name.
+        """
+        entry = {
+            "recipe": experiment.recipe.canonical(),
+            "experiment": experiment.model_dump(mode="json", by_alias=True),
+        }
+        self.enter({experiment.name: entry}, datasets)
+
+    def enter(self, experiments: Mapping[str, Mapping[str, Any]], datasets: Mapping[str, str]) -> None:
+        """Enter experiments as store.json holds them, each with its recipe, in place of those of the same names.
+
+        Raises:
+            StoreError: the store holds another recipe, or other data, under the same name; nothing is entered then.
+        """
+        for name, entry in experiments.items():
+            before = self._header["experiments"].get(name)
+            if before is not None and before["recipe"] != entry["recipe"]:
+                raise StoreError(
+                    f"{self.path}: holds another recipe under the name {name!r} "
+                    f"({_difference(before['recipe'], entry['recipe'])}): choose another --store or another name"
+                )
+        for label, now in datasets.items():
+            old = self.datasets().get(label, now)
+            if old != now:
+                raise StoreError(
+                    f"{self.path}: was made with other data under the name {label!r} (digest {old[:12]} there, "
+                    f"{now[:12]} now): choose another --store"
+                )
+        content = {
+            "experiments": {**self._header["experiments"], **experiments},
+            "datasets": {**self.datasets(), **datasets},
+        }
+        if any(self._header.get(name) != value for name, value in content.items()):
+            write_header(self.path, **content)
+            self._header = read_header(self.path)
+
+    def experiments(self) -> dict[str, dict[str, Any]]:
+        """The experiments run here, by name, as plain data."""
+        return {name: entry["experiment"] for name, entry in self.entered().items()}
+
+    def entered(self) -> dict[str, dict[str, Any]]:
+        """The same, as store.json holds them: each with its recipe."""
+        return dict(self._header["experiments"])
+
+    def datasets(self) -> dict[str, str]:
+        """The digests of the data sets, by what identifies them."""
+        return dict(self._header.get("datasets", {}))
+
+    # -- writing, by the driver ----------------------------------------------------------------------------------------
+
+    def record_done(self, member: Member, finished: Finished) -> None:
+        """Enter a finished member and its history, in one transaction."""
+        self.record_all_done([(member, finished)])
+
+    def record_all_done(self, entries: Sequence[tuple[Member, Finished]]) -> None:
+        """Enter several finished members and their histories in one transaction: the disk is waited for once."""
+        self.ledger.write([(_finished_row(member, finished), finished.history) for member, finished in entries])
+
+    def record_failed(self, member: Member, error: str, seconds: float) -> None:
+        """Enter a member that could not be trained, with its error."""
+        self.ledger.write([(_row(member, status="failed", error=error, seconds=seconds), ())])
+
+    def save_labels(self, labels: NDArray[np.int64]) -> str:
+        """Have the test labels of a data set in the store; returns the digest that names them."""
+        tensors = {"labels": torch.from_numpy(labels.copy())}
+        name = digest(tensors)[:_LABELS_DIGITS]
+        if not self.labels_path(name).exists():
+            save_tensors(self.labels_path(name), tensors)
+        return name
+
+    def save_table(self, name: str, table: pd.DataFrame) -> Path:
+        path = self.path / "tables" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        write_aside(path, table.to_csv().encode())
+        return path
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed runs were writing aside; only for the run that holds the lock."""
+        for path in self.half_written():
+            path.unlink(missing_ok=True)
+
+    def half_written(self) -> list[Path]:
+        """What somebody is writing aside, or was when killed."""
+        return sorted([*self.path.glob(".*.part"), *self.path.glob("*/.*.part")])
+
+    def remove_checkpoints(self) -> None:
+        """Give back the space of shared beginnings, once nothing waits for them, and of members that are finished."""
+        done = self.done()
+        for path in (self.path / "checkpoints").glob("*.safetensors"):
+            if "-" in path.stem or path.stem in done:
+                path.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.path).free
+
+    # -- files, by workers too -----------------------------------------------------------------------------------------
+
+    def file_of(self, kind: str, member_id: str) -> Path:
+        """Where a member's file of one of `FILE_KINDS` is, or would be."""
+        return self.path / FILE_KINDS[kind] / f"{member_id}.safetensors"
+
+    def predictions_path(self, member_id: str) -> Path:
+        return self.file_of("predictions", member_id)
+
+    def weights_path(self, member_id: str) -> Path:
+        return self.file_of("weights", member_id)
+
+    def features_path(self, member_id: str) -> Path:
+        return self.file_of("features", member_id)
+
+    def trajectory_path(self, member_id: str) -> Path:
+        return self.file_of("trajectory", member_id)
+
+    def labels_path(self, labels_digest: str) -> Path:
+        return self.path / "labels" / f"{labels_digest}.safetensors"
+
+    def checkpoint_path(self, trunk_id: str, epoch: int) -> Path:
+        return self.path / "checkpoints" / f"{trunk_id}-{epoch}.safetensors"
+
+    def partial_path(self, name: str) -> Path:
+        """Of a member or a shared beginning that is being trained."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def members(self) -> pd.DataFrame:
+        """Every member ever finished or failed here, indexed by id.
+
+        Columns: status (`done`, `failed`, or `damaged`: to be trained again, its `error` says why), one per source with
+        its seed, replica, onset, recipe (digest), accuracy (percent), cross_entropy (nats), weights_digest,
+        predictions_digest, error, seconds, device, versions, finished.
+        """
+        with self.ledger.opened() as database:
+            table = pd.read_sql_query("SELECT * FROM members ORDER BY rowid", database, index_col="id")
+        for source in SOURCES:
+            table[source] = [int(seed) for seed in table[source]]
+        hidden = ("identity", "views", "labels", "features_digest", "trajectory_digest", "entry_digest")
+        return table.drop(columns=[name for name in hidden if name in table])
+
+    def done(self) -> dict[str, frozenset[View]]:
+        """The finished members whose predictions are there, with the views they hold."""
+        with self.ledger.opened() as database:
+            rows = database.execute("SELECT id, views FROM members WHERE status = 'done'").fetchall()
+        return {key: frozenset(_views(views)) for key, views in rows if self.predictions_path(key).exists()}
+
+    def _row(self, member_id: str) -> dict[str, Any]:
+        with self.ledger.opened() as database:
+            database.row_factory = sqlite3.Row
+            row = database.execute("SELECT * FROM members WHERE id = ?", [member_id]).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path}: no member {member_id!r}: store.members() lists them")
+        return dict(row)
+
+    def views(self, member_id: str) -> tuple[View, ...]:
+        """The views along the first axis of `predictions`."""
+        return _views(self._row(member_id)["views"] or "[]")
+
+    def predictions(self, member_id: str) -> NDArray[np.float32]:
+        """A finished member's logits: float32 [views, examples, classes]. Raises StoreError."""
+        tensors = self._predicted(member_id)
+        if "predictions" not in tensors:
+            raise StoreError(
+                f"{self.path}: member {member_id} is a language model: use language_predictions(member_id)"
+            )
+        return tensors["predictions"].numpy()
+
+    def language_predictions(self, member_id: str) -> LanguagePredictions:
+        """What a finished language model predicts. Raises StoreError."""
+        found = {name: tensor.numpy() for name, tensor in self._predicted(member_id).items()}
+        if not {"target_log_probabilities", "argmax"} <= set(found):
+            raise StoreError(f"{self.path}: member {member_id} is no language model: use predictions(member_id)")
+        only = found["argmax"][0] if len(found["argmax"]) == 1 else None
+        mean_argmax = found.get("mean_argmax", only)
+        return LanguagePredictions(found["target_log_probabilities"], found["argmax"], mean_argmax, found.get("logits"))
+
+    def _predicted(self, member_id: str) -> dict[str, Tensor]:
+        row = self._row(member_id)
+        if row["status"] != "done":
+            fate = "it failed" if row["status"] == "failed" else f"it is {row['status']}"
+            raise StoreError(f"{self.path}: member {member_id} has no predictions: {fate}: {row['error']}")
+        return load_tensors(self.predictions_path(member_id))
+
+    def weights(self, member_id: str) -> dict[str, Tensor]:
+        """A member's parameters and buffers by name; there where the recipe keeps weights."""
+        self._row(member_id)
+        return load_tensors(self.weights_path(member_id))
+
+    def features(self, member_id: str) -> dict[str, Tensor]:
+        """A member's representations, float32 [examples, ...] by layer; there where the recipe names `features`."""
+        self._row(member_id)
+        return load_tensors(self.features_path(member_id))
+
+    def trajectory(self, member_id: str) -> Tensor:
+        """A member's weights before the first step and after each epoch: float32 [epochs + 1, weights]."""
+        self._row(member_id)
+        return load_tensors(self.trajectory_path(member_id))["trajectory"]
+
+    def labels(self, member_id: str | None = None) -> NDArray[np.int64]:
+        """The test labels, int64 [examples]; where the store holds several data sets, those of the given member."""
+        if member_id is not None:
+            digest = self._row(member_id)["labels"]
+        else:
+            with self.ledger.opened() as database:
+                found = [
+                    row[0] for row in database.execute("SELECT DISTINCT labels FROM members WHERE status = 'done'")
+                ]
+            if len(found) != 1:
+                raise StoreError(
+                    f"{self.path}: holds the labels of {len(found)} data sets: name a member, as in labels(member_id)"
+                )
+            digest = found[0]
+        return load_tensors(self.labels_path(digest))["labels"].numpy()
+
+    def history(self, member_id: str) -> pd.DataFrame:
+        """One row per epoch, indexed by epoch (from 1): learning_rate (of its last step), train_loss (mean, nats),
+        test_accuracy (percent), test_cross_entropy (nats)."""
+        self._row(member_id)
+        with self.ledger.opened() as database:
+            return pd.read_sql_query(
+                "SELECT epoch, learning_rate, train_loss, test_accuracy, test_cross_entropy FROM history WHERE id = ? "
+                "ORDER BY epoch",
+                database,
+                params=[member_id],
+                index_col="epoch",
+            ).astype(np.float64)
+
+    def verify(self) -> dict[str, str]:
+        """Check every finished member's files and entry against their digests; returns what is wrong, by member id.
+
+        See `popnet store verify` for everything else that can be amiss.
+        """
+        from popnet.store.verify import member_damage
+
+        problems: dict[str, str] = {}
+        for finding in member_damage(self):
+            problems.setdefault(str(finding.member), finding.text)
+        return problems
+
+
+def _finished_row(member: Member, finished: Finished) -> Row:
+    return _row(
+        member,
+        status="done",
+        views=json.dumps([list(view.key) for view in finished.views]),
+        labels=finished.labels,
+        accuracy=finished.accuracy,
+        cross_entropy=finished.cross_entropy,
+        weights_digest=finished.weights_digest,
+        predictions_digest=finished.predictions_digest,
+        features_digest=finished.features_digest,
+        trajectory_digest=finished.trajectory_digest,
+        seconds=finished.seconds,
+    )
+
+
+def _row(member: Member, **fields: Any) -> Row:
+    return {
+        "id": member.id,
+        **{source: str(seed) for source, seed in member.seeds.items()},
+        "replica": member.replica,
+        "onset": member.onset,
+        "recipe": member.recipe.digest,
+        "identity": json.dumps(member.identity, sort_keys=True),
+        "device": member.platform.device,
+        "versions": json.dumps(dict(member.platform.versions), sort_keys=True),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **fields,
+    }
+
+
+def _left_by_creation(entry: Path) -> bool:
+    """Whether this is what a run leaves that was killed while it created a store: nothing of anybody's."""
+    if entry.name in FOLDERS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == "lock" or entry.name.startswith(("ledger.sqlite", ".store.json."))
+
+
+def open_store(path: str | Path) -> Store:
+    """Open an existing store for reading. Raises StoreError where there is none."""
+    return Store(path)
+
+
+def _views(text: str) -> tuple[View, ...]:
+    return tuple(View(bool(flip), dy, dx) for flip, dy, dx in json.loads(text)) or (ORIGINAL,)
+
+
+def _difference(before: Any, now: Any, key: str = "recipe") -> str:
+    """The first key in which two recipes differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*before, *(n for n in now if n not in before)]:
+            if before.get(name) != now.get(name):
+                return _difference(before.get(name), now.get(name), f"{key}.{name}")
+    return f"{key} is {before!r} there and {now!r} here"

@@ -1,0 +1,137 @@
+"""What is amiss in a store: files and entries that do not match their digests, and what nothing refers to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+
+from popnet.errors import StoreError
+from popnet.store.files import CHECKPOINT_DIGEST, digest, digest_of_file, load_tensors
+from popnet.store.ledger import Entry
+from popnet.store.store import DAMAGED, FILE_KINDS, Store
+
+Subject = TypeVar("Subject")
+Kind = Literal["ledger", "entry", "missing", "damaged", "half-written", "orphan", "left over", "set aside"]
+
+HARMLESS: frozenset[Kind] = frozenset({"half-written", "orphan", "left over", "set aside"})
+"""Nothing that a member needs: `popnet store prune` removes it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something amiss: what kind, which file, what to say, and whose it is."""
+
+    kind: Kind
+    path: Path
+    text: str
+    member: str | None = None
+
+
+def verify(store: Store) -> list[Finding]:
+    """Everything that is amiss in a store; it is only read. What a run that is under way writes is not counted."""
+    problem = store.ledger.problem()
+    if problem is not None:
+        return [Finding("ledger", store.ledger.path, problem)]
+    found = [*member_damage(store), *label_damage(store), *checkpoint_damage(store)]
+    return found if store.in_use() else [*found, *leftovers(store)]
+
+
+def member_damage(store: Store, member_ids: Collection[str] | None = None) -> Iterator[Finding]:
+    """Entries and files of finished members that are not what their digests say, and predictions that are missing.
+
+    Files are read by as many threads as there are cores. `member_ids`: whose; default all.
+    """
+    checks: list[tuple[Entry, str, Path]] = []
+    for entry in store.ledger.entries():
+        key = str(entry.row["id"])
+        if entry.row["status"] != "done" or (member_ids is not None and key not in member_ids):
+            continue
+        if not entry.intact:
+            yield Finding("entry", store.ledger.path, f"{store.ledger.path}: {_MISMATCH} in the entry of {key}", key)
+            continue
+        checks += [(entry, kind, store.file_of(kind, key)) for kind in reversed(FILE_KINDS)]
+    yield from _in_threads(_member_file, checks)
+
+
+def label_damage(store: Store) -> Iterator[Finding]:
+    """Labels that are not what their names say, and labels of finished members that are missing."""
+    there = sorted((store.path / "labels").glob("*.safetensors"))
+    yield from _in_threads(_label_file, there)
+    for name in sorted(_of_finished(store, "labels")):
+        if store.labels_path(name) not in there:
+            yield Finding("missing", store.labels_path(name), f"{store.labels_path(name)}: missing")
+
+
+def checkpoint_damage(store: Store) -> Iterator[Finding]:
+    """Checkpoints that do not match the digest that they carry."""
+    for path in sorted((store.path / "checkpoints").glob("*.safetensors")):
+        try:
+            tensors = load_tensors(path)
+            recorded = tensors.pop(CHECKPOINT_DIGEST, torch.empty(0))
+            if bytes(recorded.to(torch.uint8).tolist()) == digest(tensors).encode():
+                continue
+            yield Finding("damaged", path, f"{path}: {_MISMATCH}")
+        except StoreError as error:
+            yield Finding("damaged", path, str(error))
+
+
+def leftovers(store: Store) -> Iterator[Finding]:
+    """Files that no entry refers to, and what was set aside."""
+    done = _of_finished(store, "id")
+    for path in store.half_written():
+        yield Finding("half-written", path, f"{path}: half-written by a run that was cut short")
+    for folder in FILE_KINDS.values():
+        for path in _others(store.path / folder, done):
+            yield Finding("orphan", path, f"{path}: of no finished member")
+    for path in _others(store.path / "labels", _of_finished(store, "labels")):
+        yield Finding("orphan", path, f"{path}: labels of no finished member")
+    for path in sorted((store.path / "checkpoints").glob("*.safetensors")):
+        if path.stem in done:
+            yield Finding("left over", path, f"{path}: of a member that is finished")
+    for path in sorted((store.path / DAMAGED).glob("*")):
+        yield Finding("set aside", path, f"{path}: set aside as damaged")
+
+
+_MISMATCH = "does not match its digest"
+
+
+def _member_file(check: tuple[Entry, str, Path]) -> Finding | None:
+    entry, kind, path = check
+    key, recorded = str(entry.row["id"]), entry.row.get(f"{kind}_digest")
+    if not path.exists():
+        needed = kind == "predictions"
+        return Finding("missing", path, f"{path}: cannot be read: it is missing", key) if needed else None
+    try:
+        matches = digest_of_file(path) == recorded or recorded is None
+    except StoreError as error:
+        return Finding("damaged", path, str(error), key)
+    return None if matches else Finding("damaged", path, f"{path}: {_MISMATCH}", key)
+
+
+def _label_file(path: Path) -> Finding | None:
+    try:
+        matches = digest_of_file(path).startswith(path.stem)
+    except StoreError as error:
+        return Finding("damaged", path, str(error))
+    return None if matches else Finding("damaged", path, f"{path}: {_MISMATCH}")
+
+
+def _in_threads(check: Callable[[Subject], Finding | None], subjects: Iterable[Subject]) -> Iterator[Finding]:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield from (finding for finding in pool.map(check, subjects) if finding is not None)
+
+
+def _others(folder: Path, known: Collection[str]) -> list[Path]:
+    return sorted(path for path in folder.glob("*.safetensors") if path.stem not in known)
+
+
+def _of_finished(store: Store, column: str) -> set[str]:
+    with store.ledger.opened() as database:
+        found = database.execute(f"SELECT DISTINCT {column} FROM members WHERE status = 'done' AND {column} NOT NULL")
+        return {str(value) for (value,) in found}
