@@ -43,6 +43,9 @@ _EMPTY = (
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
 
+_SIGNS_OF_DAMAGE = ("malformed", "not a database", "decode to UTF-8", "no such table")
+"""What SQLite says of a file that is no ledger, or no longer."""
+
 Row = dict[str, Any]
 History = Sequence[Sequence[float | None]]
 
@@ -162,6 +165,8 @@ class Ledger:
         try:
             with self.opened() as database:
                 (answer,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+                for table in ("members", "history"):
+                    database.execute(f"SELECT 1 FROM {table} LIMIT 1")
         except StoreError as error:
             return str(error)
         return None if answer == "ok" else f"{self.path}: damaged: {answer.splitlines()[-1]}{self._remedy}"
@@ -175,12 +180,12 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, pd.errors.DatabaseError) as error:
-            damaged = any(words in str(error) for words in ("malformed", "not a database", "decode to UTF-8"))
+            damaged = any(words in str(error) for words in _SIGNS_OF_DAMAGE)
             raise StoreError(f"{self.path}: {error}{self._remedy if damaged else ''}") from None
 
     def _connect(self) -> sqlite3.Connection:
         location = self.path.absolute().as_uri()
-        if not os.access(self.path.parent, os.W_OK) and self.path.exists():
+        if not os.access(self.path.parent, os.W_OK, effective_ids=True) and self.path.exists():
             # Nobody else writes here either; but what a killed run left beside the file must be read with it.
             log = self.path.with_name(f"{self.path.name}-wal")
             unfinished = log.exists() and log.stat().st_size > 0

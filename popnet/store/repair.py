@@ -12,7 +12,7 @@ from popnet.store.files import sync_folder, write_aside
 from popnet.store.header import DamagedHeader, read_header, write_header
 from popnet.store.ledger import Ledger
 from popnet.store.lock import Lock
-from popnet.store.store import DAMAGED, FOLDERS, Store
+from popnet.store.store import DAMAGED, Store
 from popnet.store.verify import Finding, checkpoint_damage, label_damage, member_damage
 
 Tell = Callable[[str], None]
@@ -45,8 +45,6 @@ def repair(path: Path, tell: Tell = lambda text: None) -> bool:
     lock = Lock(path / "lock")
     lock.acquire()
     try:
-        for folder in FOLDERS:
-            (path / folder).mkdir(exist_ok=True)
         _repair_header(path, note)
         _repair_ledger(path, note)
     finally:

@@ -87,9 +87,12 @@ class Store:
         self._lock = Lock(self.path / "lock")
         header = self.path / "store.json"
         if not header.exists():
+            others = self.path.is_dir() and not all(_left_by_creation(entry) for entry in self.path.iterdir())
+            if others and self.ledger.path.exists() and not header.exists():
+                raise StoreError(f"{header}: missing: `popnet store repair {self.path}` writes a new one")
             if not create:
                 raise StoreError(f"{self.path}: no popnet store here (store.json is missing)")
-            if self.path.is_dir() and not all(_left_by_creation(entry) for entry in self.path.iterdir()):
+            if others and not header.exists():  # looked at again, since another run may have created it meanwhile
                 raise StoreError(
                     f"{self.path}: the folder is not empty and holds no popnet store: choose another --store"
                 )
@@ -99,13 +102,11 @@ class Store:
     def _create(self) -> None:
         """Make an empty store; of two runs that do so at the same time, one waits for the other."""
         try:
-            above = next(folder for folder in self.path.absolute().parents if folder.exists())
-            for folder in FOLDERS:
-                (self.path / folder).mkdir(parents=True, exist_ok=True)
-            for folder in (self.path.absolute(), *self.path.absolute().parents):
-                sync_folder(folder)
-                if folder == above:
-                    break
+            new = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in new:
+                sync_folder(folder.absolute().parent)
+            self._make_folders()
             self._lock.acquire(wait=True)
             if not (self.path / "store.json").exists():
                 self.ledger.create()
@@ -114,6 +115,14 @@ class Store:
             raise StoreError(f"{self.path}: cannot create a store here: {error.strerror}") from None
         finally:
             self._lock.release()
+
+    def _make_folders(self) -> None:
+        """Those that are missing: copying a store can lose the empty ones."""
+        missing = [folder for folder in FOLDERS if not (self.path / folder).is_dir()]
+        for folder in missing:
+            (self.path / folder).mkdir(exist_ok=True)
+        if missing:
+            sync_folder(self.path)
 
     # -- one run at a time ---------------------------------------------------------------------------------------------
 
@@ -130,9 +139,12 @@ class Store:
         self._lock.acquire(wait, tell)
         try:
             self._header = read_header(self.path)  # another run may have ended since this store was opened
+            self._make_folders()
             self.ledger.hold()
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, OSError):
+                raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from None
             raise
 
     def unlock(self) -> None:
