@@ -131,6 +131,7 @@ class Ledger:
                 database.executemany(f"DELETE FROM {table} WHERE id = ?", [(key,) for key in member_ids])
 
     def entry(self, member_id: str) -> Entry | None:
+        """What is said of a member; None where nothing is."""
         with self.opened() as database:
             return _entry(database, "id", member_id)
 

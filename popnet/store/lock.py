@@ -59,11 +59,13 @@ class Lock:
             self._descriptor = None
 
     def taken(self) -> bool:
-        """Whether some process has it."""
+        """Whether some process has it. Raises StoreError where that cannot be seen."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
