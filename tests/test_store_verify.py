@@ -393,7 +393,7 @@ def test_commands(folder: Path, sound: popnet.Result) -> None:
     assert output == f"{path}: does not match its digest: set aside as {folder / 'damaged' / f'members-{path.name}'}\n"
     code, output = popnet_store("prune", folder, "--dry-run")
     assert output.startswith(str(folder / "damaged" / f"members-{path.name}"))
-    assert output.endswith("4 files, 0.0 MB, and 0 members would be removed\n")
+    assert output.endswith("1 files, 0.0 MB, and 0 members would be removed\n")
     code, output = popnet_store("prune", folder, "--unplanned", "--checkpoints")
     assert (code, Store(folder).verify(), len(list((folder / "damaged").iterdir()))) == (0, {}, 0)
     assert load_tensors(Store(folder).weights_path(sound.plan.members[0].id))

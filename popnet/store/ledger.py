@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ class Ledger:
             self._held.close()
             self._held = None
 
-    def write(self, entries: Sequence[tuple[Mapping[str, Any], History]]) -> None:
+    def write(self, entries: Iterable[tuple[Mapping[str, Any], History]]) -> None:
         """Enter members, each in place of what was there, in one transaction: the disk is waited for once."""
         with self.opened() as database, database:
             for row, history in entries:
@@ -193,8 +193,12 @@ class Ledger:
             return sqlite3.connect(f"{location}?mode=ro{'' if unfinished else '&immutable=1'}", timeout=30, uri=True)
         database = sqlite3.connect(f"{location}?mode=rw", timeout=30, uri=True)
         local = not _file_system(self.path.parent).startswith(_NETWORK_FILE_SYSTEMS)
-        database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
-        database.execute("PRAGMA synchronous=FULL")
+        try:
+            database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
+            database.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
 

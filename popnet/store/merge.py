@@ -57,7 +57,9 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
     for finding in member_damage(source):
         damaged.setdefault(str(finding.member), finding.text)
     bad_labels = {finding.path.stem: finding.text for finding in label_damage(source)}
-    wanted, files, known = [], set(), 0
+    wanted: list[str] = []
+    files: set[Path] = set()
+    known = 0
     for entry in source.ledger.entries():
         key = str(entry.row["id"])
         if entry.row["status"] == "done" and str(entry.row["labels"]) in bad_labels:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from popnet.errors import StoreError
-from popnet.store.files import sync_folder, write_aside
+from popnet.store.files import sync_folder, written_aside
 from popnet.store.header import DamagedHeader, read_header, write_header
 from popnet.store.ledger import Ledger
 from popnet.store.lock import Lock
@@ -47,6 +48,8 @@ def repair(path: Path, tell: Tell = lambda text: None) -> bool:
     try:
         _repair_header(path, note)
         _repair_ledger(path, note)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be repaired: {error}") from None
     finally:
         lock.release()
     store = Store(path)
@@ -109,11 +112,9 @@ def _repair_ledger(path: Path, tell: Tell) -> None:
     aside.mkdir()
     new = Ledger(aside)
     new.create()
-    try:
-        intact = [(entry.row, entry.history) for entry in old.salvage()]
-    except StoreError:
-        intact = []
-    new.write(intact)
+    with suppress(StoreError):  # of a file that is no ledger at all
+        new.write((entry.row, entry.history) for entry in old.salvage())
+    kept = sum(1 for _ in new.entries())
     copies = _copy(path, _parts(old))
     for part in _parts(old):
         if part != old.path:
@@ -122,7 +123,7 @@ def _repair_ledger(path: Path, tell: Tell) -> None:
     sync_folder(path)
     shutil.rmtree(aside)
     was = f"damaged: copied to {', '.join(map(str, copies))}" if copies else "missing"
-    tell(f"{old.path}: {was}: a new one is there, with the {len(intact)} members whose entries are intact")
+    tell(f"{old.path}: {was}: a new one is there, with the {kept} members whose entries are intact")
 
 
 def _parts(ledger: Ledger) -> list[Path]:
@@ -135,7 +136,8 @@ def _copy(store: Path, paths: Iterable[Path]) -> list[Path]:
     copies = []
     for path in paths:
         copies.append(_free(store, path.name))
-        write_aside(copies[-1], path.read_bytes())
+        with path.open("rb") as content, written_aside(copies[-1]) as file:
+            shutil.copyfileobj(content, file)
     return copies
 
 

@@ -47,6 +47,7 @@ def member_damage(store: Store, member_ids: Collection[str] | None = None) -> It
 
     Files are read by as many threads as there are cores. `member_ids`: whose; default all.
     """
+    kinds = tuple(reversed(tuple(FILE_KINDS)))  # predictions first
     checks: list[tuple[Entry, str, Path]] = []
     for entry in store.ledger.entries():
         key = str(entry.row["id"])
@@ -55,7 +56,7 @@ def member_damage(store: Store, member_ids: Collection[str] | None = None) -> It
         if not entry.intact:
             yield Finding("entry", store.ledger.path, f"{store.ledger.path}: {_MISMATCH} in the entry of {key}", key)
             continue
-        checks += [(entry, kind, store.file_of(kind, key)) for kind in reversed(FILE_KINDS)]
+        checks += [(entry, kind, store.file_of(kind, key)) for kind in kinds]
     yield from _in_threads(_member_file, checks)
 
 
@@ -63,7 +64,7 @@ def label_damage(store: Store) -> Iterator[Finding]:
     """Labels that are not what their names say, and labels of finished members that are missing."""
     there = sorted((store.path / "labels").glob("*.safetensors"))
     yield from _in_threads(_label_file, there)
-    for name in sorted(_of_finished(store, "labels")):
+    for name in sorted(_of(store, "labels", "done")):
         if store.labels_path(name) not in there:
             yield Finding("missing", store.labels_path(name), f"{store.labels_path(name)}: missing")
 
@@ -83,13 +84,13 @@ def checkpoint_damage(store: Store) -> Iterator[Finding]:
 
 def leftovers(store: Store) -> Iterator[Finding]:
     """Files that no entry refers to, and what was set aside."""
-    done = _of_finished(store, "id")
+    done, damaged = _of(store, "id", "done"), _of(store, "id", "damaged")
     for path in store.half_written():
         yield Finding("half-written", path, f"{path}: half-written by a run that was cut short")
     for folder in FILE_KINDS.values():
-        for path in _others(store.path / folder, done):
+        for path in _others(store.path / folder, done | damaged):
             yield Finding("orphan", path, f"{path}: of no finished member")
-    for path in _others(store.path / "labels", _of_finished(store, "labels")):
+    for path in _others(store.path / "labels", _of(store, "labels", "done", "damaged")):
         yield Finding("orphan", path, f"{path}: labels of no finished member")
     for path in sorted((store.path / "checkpoints").glob("*.safetensors")):
         if path.stem in done:
@@ -131,7 +132,9 @@ def _others(folder: Path, known: Collection[str]) -> list[Path]:
     return sorted(path for path in folder.glob("*.safetensors") if path.stem not in known)
 
 
-def _of_finished(store: Store, column: str) -> set[str]:
+def _of(store: Store, column: str, *statuses: str) -> set[str]:
+    """What a column holds for members of these statuses."""
+    marks = ", ".join("?" * len(statuses))
     with store.ledger.opened() as database:
-        found = database.execute(f"SELECT DISTINCT {column} FROM members WHERE status = 'done' AND {column} NOT NULL")
-        return {str(value) for (value,) in found}
+        found = database.execute(f"SELECT DISTINCT {column} FROM members WHERE status IN ({marks})", statuses)
+        return {str(value) for (value,) in found if value is not None}
