@@ -85,7 +85,7 @@ def test_what_a_killed_driver_leaves_goes_though_nothing_is_missing(tmp_path: Pa
     left = [*map(store.partial_path, names), store.checkpoint_path(member.trunk.id, 2)]
     foreign = store.partial_path("0" * len(member.id))  # how far a member of another experiment in this store is
     for path in (*left, foreign):
-        path.write_bytes(b"left")
+        path.write_bytes(checkpoints.pack({"epoch": torch.tensor([2])}, member.id, (View(),)))
     run(made, tmp_path / "store", workers=1)
     assert list((store.path / "checkpoints").iterdir()) == [foreign]
 
