@@ -30,6 +30,10 @@ class DeviceTooSmall(PopnetError):
     """A device cannot train one more member at the same time as those that it trains already."""
 
 
+class CaptureFailed(PopnetError):
+    """A CUDA graph could not be captured, which leaves PyTorch's memory pools in this process unusable."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that proposes the nearest known words, or lists them all where none is near."""
     names = sorted(known)

@@ -11,11 +11,14 @@ import pytest
 
 import popnet
 from popnet.config import from_mapping
+from popnet.engine.local import GPU_ENVIRONMENT
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Without `-m gpu` everything runs on the CPU, on a machine with a GPU too: there its tests would be others."""
-    if "gpu" not in config.option.markexpr:
+    if "gpu" in config.option.markexpr:
+        os.environ.update(GPU_ENVIRONMENT)
+    else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 

@@ -38,15 +38,15 @@ class Chair:
     """A seat on the CPU."""
 
     def __init__(self) -> None:
-        self.cleared = False
+        self.closed = False
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         torch.set_num_threads(1)
         yield
 
-    def clear(self) -> None:
-        self.cleared = True
+    def close(self) -> None:
+        self.closed = True
 
 
 class CohortExecutor:
@@ -141,7 +141,13 @@ def test_too_small_a_device_lowers_the_cohort_and_loses_nothing(
     executor = CohortExecutor(5)
     busy = threading.Semaphore(2)
     sizes: list[int] = []
-    executor.cohort._resized = sizes.append
+    alone_on_the_line: list[bool] = []
+
+    def resized(size: int) -> None:
+        alone_on_the_line.append(executor.cohort._sending.locked())
+        sizes.append(size)
+
+    executor.cohort._resized = resized
     train = executor.cohort._train
 
     def crowded(job: Job, seat: Any, emit: Any) -> None:
@@ -156,15 +162,52 @@ def test_too_small_a_device_lowers_the_cohort_and_loses_nothing(
     store = train_in_cohort(tmp_path / "store", executor)
     assert bits(store) == alone
     assert sizes
+    assert all(alone_on_the_line)
     assert executor.cohort.size == min(sizes) >= 1
     assert set(store.members()["status"]) == {"done"}
 
 
-def test_one_seat_that_is_too_small_counts_as_the_members_failure() -> None:
+def test_the_next_job_waits_for_the_seat_of_the_last() -> None:
+    """The driver hears of a job's end before its thread has left, and must not make the cohort open one more seat."""
+    opened: list[Chair] = []
+    leaving, sent = threading.Event(), queue.SimpleQueue[Any]()
+
+    class Slow(Chair):
+        @contextmanager
+        def entered(self) -> Iterator[None]:
+            yield
+            leaving.wait(60)
+
+    def make_seat() -> Chair:
+        opened.append(Slow())
+        return opened[-1]
+
+    cohort = Cohort(2, make_seat, lambda job, seat, emit: emit("done"), sent.put, lambda size: None)  # type: ignore[arg-type]
+    job = Job(engine.plan(experiment(), "cpu").members[0], (), "", ())
+    for number in (1, 2):
+        cohort.start(number, job)
+        assert sent.get(timeout=60) == (number, "done")
+    cohort.start(3, job)
+    with pytest.raises(queue.Empty):
+        sent.get(timeout=0.2)
+    leaving.set()
+    assert sent.get(timeout=60) == (3, "done")
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_one_seat_that_is_too_small_counts_as_the_members_failure(error: Exception) -> None:
     executor = CohortExecutor(1)
 
     def full(job: Job, seat: Any, emit: Any) -> None:
-        raise torch.OutOfMemoryError("full")
+        raise error
 
     executor.cohort._train = full
     executor.start(Job(engine.plan(experiment(), "cpu").members[0], (), "", ()))
@@ -252,6 +295,7 @@ def test_a_plan_is_what_the_member_says() -> None:
         (lambda x: x[x > 0], "nonzero|index"),
         (lambda x: x + torch.randn(3), "randn|normal"),
         (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: x + torch.rand(3, generator=torch.Generator()), "rand"),
     ],
 )
 def test_the_operation_that_a_graph_cannot_hold_is_named(operation: Any, name: str) -> None:
@@ -260,6 +304,13 @@ def test_the_operation_that_a_graph_cannot_hold_is_named(operation: Any, name: s
     found = uncaptured_operation(lambda: operation(torch.ones(3, requires_grad=True)))
     assert found is not None
     assert re.search(name, found)
+
+
+def test_what_could_draw_and_does_not_can_be_captured() -> None:
+    """PyTorch tags an operation once for all its arguments."""
+    x = torch.ones(1, 2, 4, 8, requires_grad=True)
+    assert uncaptured_operation(lambda: functional.scaled_dot_product_attention(x, x, x).sum().backward()) is None
+    assert uncaptured_operation(lambda: torch.bernoulli(x)) is not None
 
 
 def test_popnets_models_can_be_captured() -> None:
@@ -327,6 +378,34 @@ def test_a_cohort_grows_while_that_pays(limit: int, rates: dict[int, float], kep
     assert sizing.grown(limit, lambda count: rates[count]) == kept
 
 
+def test_a_slot_that_does_not_fit_ends_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever says so: the allocator, or a library that found no room for its usual kernels."""
+    for name, value in {"current_device": 0, "memory_reserved": 1, "mem_get_info": (100, 100)}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(sizing.time, "perf_counter", iter(range(99)).__next__)  # each size is measured in one second
+    for error in (torch.OutOfMemoryError("full"), popnet.errors.DeviceTooSmall("other kernels")):
+        opened = [Bench()]
+
+        def more(error: Exception = error, opened: list[Bench] = opened) -> Bench:
+            if len(opened) == 3:
+                raise error
+            opened.append(Bench())
+            return opened[-1]
+
+        chosen = sizing.choose(opened[0], more)  # type: ignore[arg-type]
+        assert chosen == opened[:2]
+        assert [bench.closed for bench in opened] == [False, False, True]
+
+
+class Bench(Chair):
+    """A chair that can be timed."""
+
+    def measure(self, steps: int) -> None:
+        pass
+
+
 def test_a_reserve_of_memory_is_left_alone() -> None:
     assert sizing.fitting(10_000, 1000) == 8
     assert sizing.fitting(500, 1000) == 0
@@ -335,8 +414,9 @@ def test_a_reserve_of_memory_is_left_alone() -> None:
 def test_devices_are_checked_before_anything_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(popnet.ConfigError, match="known: auto, cpu, cuda"):
         devices.platform("gpu")
-    with pytest.raises(popnet.ConfigError, match="cohort is 0"):
-        engine.run(experiment(), tmp_path / "store", cohort=0)
+    for size in (0, 33):
+        with pytest.raises(popnet.ConfigError, match=f"cohort is {size}"):
+            engine.run(experiment(), tmp_path / "store", cohort=size)
     monkeypatch.setattr(native, "cuda_compiled", False)
     with pytest.raises(popnet.ConfigError, match="built without CUDA"):
         devices.platform("cuda")

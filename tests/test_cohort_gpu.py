@@ -22,6 +22,8 @@ from popnet.data.resident import ResidentImages
 from popnet.engine import sizing
 from popnet.protocol import CONSTANTS, ORIGINAL, Member, Seeds, member
 from popnet.training.device_epoch import DeviceEpoch
+from popnet.training.memory import is_full
+from popnet.training.rack import Rack
 from popnet.training.slots import Slot
 from popnet.training.trainer import Trainer, initialised_model, make_parts
 
@@ -53,7 +55,7 @@ def one(**recipe: Any) -> Member:
 
 def trained(m: Member, sets: Any = None, capture: bool = True, slot: Slot | None = None) -> Trainer:
     train, test, classes = sets or data()
-    slot = slot or Slot(DEVICE, {}, capture=capture)
+    slot = slot or Slot(Rack(DEVICE), capture=capture)
     with slot.entered():
         made = slot.trainer(m, train, test, classes, (ORIGINAL,))
         made.run()
@@ -77,7 +79,7 @@ def test_graphs_have_the_bits_of_eager_steps(name: str, precision: str) -> None:
     side = 32 if name == "vgg11" else 16
     m = one(model=name, precision=precision, epochs=2, optimizer={"name": "sgd", "lr": 0.01, "weight_decay": 5e-4})
     sets = data(side=side, channels=3)
-    slot = Slot(DEVICE, {})
+    slot = Slot(Rack(DEVICE))
     captured = trained(m, sets, slot=slot)
     assert slot.graphs is not None, "was not captured"
     assert_equal(captured, trained(m, sets, capture=False))
@@ -90,7 +92,7 @@ def test_other_recipes_in_graphs(change: dict[str, Any]) -> None:
 
 def test_dropout_in_graphs() -> None:
     m = one(model={"import": "test_cohort:dropout_net"})
-    slot = Slot(DEVICE, {})
+    slot = Slot(Rack(DEVICE))
     captured = trained(m, slot=slot)
     assert slot.graphs is not None
     assert_equal(captured, trained(m, capture=False))
@@ -109,7 +111,7 @@ def test_a_cuda_training_agrees_with_the_cpus() -> None:
 
 
 def test_members_follow_each_other_in_a_slot_without_a_trace() -> None:
-    slot, fresh = Slot(DEVICE, {}), [one(), one(epochs=2), one()]
+    slot, fresh = Slot(Rack(DEVICE)), [one(), one(epochs=2), one()]
     followed = [trained(m, slot=slot) for m in fresh]
     weights = [t.weights() for t in followed[2:]]
     alone = trained(one()).weights()
@@ -121,7 +123,7 @@ def test_checkpoints_go_on_with_the_same_bits(precision: str) -> None:
     m = one(precision=precision)
     straight = trained(m)
     train, test, classes = data()
-    slot = Slot(DEVICE, {})
+    slot = Slot(Rack(DEVICE))
     with slot.entered():
         first = slot.trainer(m, train, test, classes, (ORIGINAL,))
         first.run(until=2)
@@ -137,7 +139,7 @@ def test_what_cannot_be_captured_trains_eagerly_and_says_why() -> None:
     for part in ({"model": {"import": "user_parts:random_net"}}, {"averaging": {"start_epoch": 1}}):
         results = []
         for _ in range(2):
-            slot = Slot(DEVICE, {})
+            slot = Slot(Rack(DEVICE))
             slot.warn = told.append
             results.append(trained(one(**part), slot=slot))
             assert slot.graphs is None
@@ -159,18 +161,51 @@ def test_hardware_kernels_train() -> None:
 
 
 def test_slots_are_measured_and_chosen() -> None:
-    train, test, classes = data(train=640)
-    m = one(batch_size=64)
-
-    def prepared() -> Slot:
-        slot = Slot(DEVICE, {})
-        with slot.entered():
-            slot.prepare(m, train, test, classes)
-        return slot
-
-    chosen = sizing.choose(prepared(), prepared)
+    sets, rack, m = data(train=640), Rack(DEVICE), one(batch_size=64)
+    chosen = sizing.choose(prepared(rack, m, sets), lambda: prepared(rack, m, sets))
     assert 1 <= len(chosen) <= 16
     assert all(slot.graphs is not None for slot in chosen)
+
+
+def prepared(rack: Rack, m: Member, sets: Any) -> Slot:
+    slot = Slot(rack)
+    try:
+        with slot.entered():
+            slot.prepare(m, *sets)
+    except BaseException:
+        slot.close()
+        raise
+    return slot
+
+
+def test_a_full_device_is_told_from_a_failure_and_the_slots_that_fit_keep_their_bits() -> None:
+    sets, rack = data(train=256, side=32, channels=3), Rack(DEVICE)
+    m = one(model="resnet14", batch_size=128, epochs=1)
+    expected = trained(m, sets)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved(DEVICE)
+    first = prepared(rack, m, sets)
+    reserved = torch.cuda.memory_reserved(DEVICE)
+    room = reserved + 3 * (reserved - before) // 2  # for this slot, another, and half of a third
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(DEVICE).total_memory, DEVICE)
+
+    others: list[Slot] = []
+
+    def fits() -> bool:
+        try:
+            others.append(prepared(rack, m, sets))
+        except Exception as error:
+            if not is_full(error):
+                raise
+            return False
+        return True
+
+    try:
+        assert not all(fits() for _ in range(4))
+        torch.cuda.empty_cache()
+        assert_equal(expected, trained(m, sets, slot=first))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------------

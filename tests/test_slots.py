@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,17 +19,21 @@ import popnet
 from popnet import engine
 from popnet.data.resident import ResidentImages
 from popnet.engine import gpu_worker, local
+from popnet.engine.cohort import Cohort
 from popnet.engine.jobs import Died, Done, Failed, Job, Ready
 from popnet.engine.sharing import share
-from popnet.errors import DeviceTooSmall, TrainingError
+from popnet.errors import CaptureFailed, DeviceTooSmall, TrainingError
 from popnet.protocol import ORIGINAL, Member
 from popnet.store import digest
 from popnet.training import probe, slots
 from popnet.training.graphs import Graphs
+from popnet.training.memory import is_full, is_lost
+from popnet.training.rack import MOST_SLOTS, Rack
 from popnet.training.slots import Slot
 from popnet.training.trainer import Trainer
 
 CPU = torch.device("cpu")
+CAPTURE = Graphs._capture
 FLIPPED = popnet.protocol.View(flip=True)
 
 
@@ -136,25 +141,25 @@ def assert_same(m: Member, slot: Slot) -> None:
     ],
 )
 def test_a_slot_has_the_bits_of_a_trainer_of_its_own(recipe: dict[str, Any]) -> None:
-    slot = Slot(CPU, {})
+    slot = Slot(Rack(CPU))
     assert_same(rows(recipe=recipe)["shuffle"][1], slot)
     assert slot.graphs is not None
 
 
 @pytest.mark.parametrize("variant", ["kernels", "bit", "late", "later", "poke", "same"])
 def test_every_kind_of_member_trains_in_a_slot(variant: str) -> None:
-    assert_same(rows()[variant][1], Slot(CPU, {}))
+    assert_same(rows()[variant][1], Slot(Rack(CPU)))
 
 
 def test_a_first_step_in_another_precision() -> None:
     variant = {"name": "a", "replicas": True, "first_step_precision": "bf16", "population": 2}
     recipe = {"optimizer": {"name": "adam", "lr": 0.01}}
-    assert_same(rows(variants=[variant], recipe=recipe)["a"][0], Slot(CPU, {}))
+    assert_same(rows(variants=[variant], recipe=recipe)["a"][0], Slot(Rack(CPU)))
 
 
 def test_members_follow_each_other_without_a_trace() -> None:
     """Of one recipe, which share the graphs, and of another, for which there are new ones."""
-    slot = Slot(CPU, {})
+    slot = Slot(Rack(CPU))
     first, other = rows(), rows(recipe={"optimizer": {"name": "adam", "lr": 0.01}})
     assert_same(first["init"][1], slot)
     graphs = slot.graphs
@@ -170,10 +175,10 @@ def test_a_checkpoint_goes_on_in_another_slot() -> None:
     plain = make_trainer(m)
     plain.run()
     for until in (1, 2, 3):
-        with trainer_in(Slot(CPU, {}), m) as before:
+        with trainer_in(Slot(Rack(CPU)), m) as before:
             before.run(until=until)
             state = before.checkpoint()
-        with trainer_in(Slot(CPU, {}), m) as after:
+        with trainer_in(Slot(Rack(CPU)), m) as after:
             after.restore(state)
             after.run()
             assert after.history == plain.history
@@ -185,7 +190,7 @@ def test_features_see_the_model_and_views_are_all_predicted() -> None:
     plain = make_trainer(m)
     plain.run()
     train, test, classes = data()
-    made = Slot(CPU, {}).trainer(m, train, test, classes, (ORIGINAL, FLIPPED))
+    made = Slot(Rack(CPU)).trainer(m, train, test, classes, (ORIGINAL, FLIPPED))
     made.run()
     assert torch.equal(made.features()["bn2"], plain.features()["bn2"])
     both = made.predictions()
@@ -206,7 +211,7 @@ def test_what_cannot_be_captured_is_named_and_trains_eagerly(recipe: dict[str, A
     import re
 
     told: list[str] = []
-    slot = Slot(CPU, {})
+    slot = Slot(Rack(CPU))
     slot.warn = told.append
     for _ in range(2):
         assert_same(rows(recipe=recipe)["init"][1], slot)
@@ -215,13 +220,18 @@ def test_what_cannot_be_captured_is_named_and_trains_eagerly(recipe: dict[str, A
 
 
 def test_a_users_model_whose_capture_fails_trains_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "capture_fails", lambda *_: "its capture fails: boom")
+    """That is tried once for all slots."""
+    tried: list[Any] = []
+    monkeypatch.setattr(slots, "capture_fails", lambda *given: tried.append(given) or "its capture fails: boom")
     told: list[str] = []
-    slot = Slot(CPU, {})
-    slot.warn = told.append
-    assert_same(rows(recipe={"model": {"import": "test_cohort:dropout_net"}})["init"][1], slot)
-    assert slot.graphs is None
-    assert told == ["model 'test_cohort:dropout_net' trains without CUDA graphs: its capture fails: boom"]
+    rack = Rack(CPU)
+    for _ in range(3):
+        slot = Slot(rack)
+        slot.warn = told.append
+        assert_same(rows(recipe={"model": {"import": "test_cohort:dropout_net"}})["init"][1], slot)
+        assert slot.graphs is None
+    assert told == 3 * ["model 'test_cohort:dropout_net' trains without CUDA graphs: its capture fails: boom"]
+    assert len(tried) == 1
 
 
 def test_the_trial_of_a_capture_names_what_went_wrong() -> None:
@@ -231,27 +241,104 @@ def test_the_trial_of_a_capture_names_what_went_wrong() -> None:
     reason = probe.capture_fails(m, train, classes)
     assert reason is not None
     assert reason.startswith("its capture fails: ")
+    assert "Traceback" not in reason
+
+
+def test_a_trial_without_memory_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made again when there is more; the model is not given up for it."""
+    m, (train, _, classes) = rows(recipe={"model": {"import": "test_cohort:dropout_net"}})["init"][1], data()
+    ended = subprocess.CompletedProcess(
+        [], probe._NO_ROOM, b"", b"advice\nCUDA out of memory, in aten.mm or after it\n"
+    )
+    monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(slots, "capture_fails", probe.capture_fails)
+    rack = Rack(CPU)
+    with pytest.raises(DeviceTooSmall, match=r"no memory to try a capture: CUDA out of memory, in aten\.mm"):
+        Slot(rack).trainer(m, train, train, classes, ())
+    monkeypatch.setattr(slots, "capture_fails", lambda *_: None)
+    slot = Slot(rack)
+    assert_same(m, slot)
+    assert slot.graphs is not None
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing\nadvice"), CaptureFailed),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("CUDA error: out of memory"), RuntimeError),
+        (TypeError("a user's"), TypeError),
+    ],
+)
+def test_a_capture_that_fails_says_what_is_left(
+    raised: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little memory is no reason to give the process up, any other failure is."""
+
+    class Capture:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(Graphs, "_capture", CAPTURE)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    graphs = Graphs(make_trainer(rows()["init"][1])._parts, "fp32", torch.cuda.Stream())
+
+    def fail() -> None:
+        raise raised
+
+    with pytest.raises(expected) as caught:
+        graphs._capture(fail)
+    assert is_lost(caught.value) == (expected is CaptureFailed)
+    assert is_full(caught.value) == ("out of memory" in str(raised))
+    assert "advice" not in str(caught.value)
 
 
 def test_slots_that_compute_other_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    fingerprints: dict[str, str] = {}
-    m = rows()["init"][1]
-    assert_same(m, Slot(CPU, fingerprints))
-    assert len(fingerprints) == 1
-    assert_same(m, Slot(CPU, fingerprints))
-    fingerprints[next(iter(fingerprints))] = "other"
-    with pytest.raises(DeviceTooSmall, match="chose other kernels"), trainer_in(Slot(CPU, fingerprints), m):
-        pass
+    """Whether other kernels trained or predicted there."""
+    rack, m = Rack(CPU), rows()["init"][1]
+    for _ in range(2):
+        assert_same(m, Slot(rack))
+    evaluate = Graphs.evaluate
+    with monkeypatch.context() as patch:
+        patch.setattr(Graphs, "evaluate", lambda *arguments: torch.nextafter(evaluate(*arguments), torch.tensor(9.0)))
+        with pytest.raises(DeviceTooSmall, match="chose other kernels"), trainer_in(Slot(rack), m):
+            pass
+    with monkeypatch.context() as patch:
+        patch.setattr(Graphs, "train", lambda *_: None)
+        with pytest.raises(DeviceTooSmall, match="chose other kernels"), trainer_in(Slot(rack), m):
+            pass
+    assert_same(m, Slot(rack))
+
+
+def test_no_two_slots_share_a_stream() -> None:
+    """PyTorch gives out 32 streams in turn, so a stream must be given back before it is used again."""
+    rack = Rack(CPU)
+    made = [Slot(rack) for _ in range(MOST_SLOTS)]
+    streams = {id(slot._stream) for slot in made}
+    assert len(streams) == MOST_SLOTS
+    with pytest.raises(DeviceTooSmall, match="at most 32"):
+        Slot(rack)
+    made[5].close()
+    assert id(Slot(rack)._stream) in streams
+    with pytest.raises(DeviceTooSmall, match="at most 32"):
+        Slot(rack)
 
 
 def test_a_loss_that_is_not_finite_names_its_step() -> None:
     m = rows(recipe={"model": "hidden_fc", "optimizer": {"name": "sgd", "lr": 1e20}})["init"][1]
-    with trainer_in(Slot(CPU, {}), m) as made, pytest.raises(TrainingError, match=r"at epoch 1 of 4, step \d of 5"):
+    with trainer_in(Slot(Rack(CPU)), m) as made, pytest.raises(TrainingError, match=r"at epoch 1 of 4, step \d of 5"):
         made.run()
 
 
 def test_timing_steps_needs_no_member() -> None:
-    slot = Slot(CPU, {})
+    slot = Slot(Rack(CPU))
     train, test, classes = data()
     with slot.entered():
         slot.prepare(rows()["init"][0], train, test, classes)
@@ -268,6 +355,7 @@ def test_a_gpu_worker_trains_its_drivers_jobs(size: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(gpu_worker, "_DEVICE", CPU)
     monkeypatch.setattr(gpu_worker, "platform", lambda device: engine.plan(experiment(), "cpu").platform)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # a worker sets its own
     shared = share(popnet.data.load("synthetic", **DATASET["kwargs"]), "labels")
     ours, theirs = Pipe()
     worker = gpu_worker.GpuWorker(theirs, {"data": (shared, shared.attach())}, size)
@@ -295,6 +383,28 @@ def test_a_gpu_worker_trains_its_drivers_jobs(size: int, monkeypatch: pytest.Mon
         assert finished is not None
         assert finished.weights_digest == digest(plain.weights())
         assert (tmp_path / f"{number}.safetensors").exists()
+
+
+@pytest.mark.parametrize("error", [CaptureFailed("boom"), torch.AcceleratorError("an illegal memory access")])
+def test_a_worker_whose_device_is_lost_ends(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever trained there is trained again by the next one."""
+    codes: list[int] = []
+    ended = threading.Event()
+    monkeypatch.setattr(gpu_worker.os, "_exit", lambda code: codes.append(code) or ended.set())
+    monkeypatch.setattr(threading, "excepthook", gpu_worker._end_process)
+
+    def lose(job: Job, seat: Any, emit: Any) -> None:
+        raise error
+
+    sent: list[Any] = []
+    cohort = Cohort(1, lambda: Slot(Rack(CPU)), lose, sent.append, sent.append)
+    cohort.start(1, Job(rows()["init"][0], (ORIGINAL,), "data", ()))
+    assert ended.wait(60)
+    assert codes == [1]
+    assert sent == []
+    assert str(error) in capsys.readouterr().err
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from popnet.training.features import module_of
 from popnet.training.optimizers import FlatParameters
 from popnet.training.optimizers import build as build_optimizer
 from popnet.training.perturbations import target
+from popnet.training.rack import MOST_SLOTS
 from popnet.training.trainer import initialised_model, make_loss
 
 AnyDataset = Dataset | PictureDataset | Text
@@ -202,6 +203,8 @@ def _gpus(wanted: Plan, workers: int | None, executor: str, cohort: int | None) 
     """The GPUs of a plan for them; None of one for CPUs. Raises ConfigError."""
     if cohort is not None and cohort < 1:
         raise ConfigError(f"cohort is {cohort}: at least 1 is needed")
+    if cohort is not None and cohort > MOST_SLOTS:
+        raise ConfigError(f"cohort is {cohort}: a GPU trains at most {MOST_SLOTS} members at once")
     if wanted.platform.device.startswith("cpu"):
         return None
     names = visible_gpus()

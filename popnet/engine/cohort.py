@@ -13,11 +13,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import torch
-
 from popnet.engine.jobs import Died, Event, Job
 from popnet.engine.serving import Emit
 from popnet.errors import DeviceTooSmall
+from popnet.training.memory import is_full, is_lost
 
 Send = Callable[[Any], None]
 
@@ -29,8 +28,8 @@ class Seat(Protocol):
         """Make this the place where the thread works."""
         ...
 
-    def clear(self) -> None:
-        """Give back its memory."""
+    def close(self) -> None:
+        """Give back its memory; nobody sits here again."""
         ...
 
 
@@ -41,8 +40,9 @@ class Cohort:
         size: how many jobs at once.
         make_seat: opens one more seat.
         train: trains a job in a seat and emits its events; the last one ends the job.
-        send: is called with (number, event), by one thread at a time.
-        resized: is called with the new size when the device turns out too small, before the job's end is sent.
+        send: is called with (number, event).
+        resized: is called with the new size when the device turns out too small, before the job's end is sent. Of both
+            there is one call at a time.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Cohort:
         self._make_seat, self._train, self._resized = make_seat, train, resized
         self._send_unlocked = send
         self._sending = threading.Lock()
-        self._seats = threading.Lock()
+        self._seats = threading.Condition()
         self._free: list[Seat] = []
         self._open = 0
 
@@ -68,7 +68,7 @@ class Cohort:
             self._open += 1
 
     def start(self, number: int, job: Job) -> None:
-        """Begin a job on a thread of its own."""
+        """Begin a job on a thread of its own, which only an error ends after which the device is lost."""
         thread = threading.Thread(target=self._run, args=(number, job), name=f"member {job.member.id}", daemon=True)
         thread.start()
 
@@ -78,24 +78,30 @@ class Cohort:
             seat = self._take()
             with seat.entered():
                 self._train(job, seat, lambda event: self._send(number, event))
-        except (DeviceTooSmall, torch.OutOfMemoryError) as error:
-            self._shrink(number, seat, error)
-            return
         except Exception as error:  # nothing may end a thread in silence
+            if is_lost(error):
+                raise
+            if is_full(error):
+                self._shrink(number, seat, error)
+                return
             self._send(number, Died(f"{type(error).__name__}: {error}"))
         if seat is not None:
             self._leave(seat)
 
     def _take(self) -> Seat:
+        """A free seat, or a new one while there are fewer than `size`.
+
+        The driver may hear of a job's end, and send the next one, before the job's thread has left its seat.
+        """
         with self._seats:
+            self._seats.wait_for(lambda: self._free or self._open < self.size)
             if self._free:
                 return self._free.pop()
             self._open += 1
         try:
             return self._make_seat()
         except BaseException:
-            with self._seats:
-                self._open -= 1
+            self._forget_one()
             raise
 
     def _leave(self, seat: Seat) -> None:
@@ -103,23 +109,29 @@ class Cohort:
             keep = self._open <= self.size
             if keep:
                 self._free.append(seat)
-            else:
-                self._open -= 1
+                self._seats.notify()
         if not keep:
-            seat.clear()
+            seat.close()
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        with self._seats:
+            self._open -= 1
+            self._seats.notify()
 
     def _shrink(self, number: int, seat: Seat | None, error: Exception) -> None:
-        """One seat less; the job is trained again later. With a single seat it counts as the member's failure."""
+        """No more seats than are open now; the job is trained again. Without any it counts as the member's failure."""
         traceback.clear_frames(error.__traceback__)  # which hold what fills the memory
         if seat is not None:
-            seat.clear()
-            with self._seats:
-                self._open -= 1
-        alone = self.size == 1
-        self.size = max(self.size - 1, 1)
-        self._resized(self.size)
+            seat.close()
+            self._forget_one()
+        with self._seats:
+            alone = self._open == 0
+            self.size = size = max(min(self.size - 1, self._open), 1)
+        with self._sending:
+            self._resized(size)
         reason = str(error) if isinstance(error, DeviceTooSmall) else "the device's memory is full"
-        self._send(number, Died(f"{reason}; it trains {self.size} at once from here on", counts=alone))
+        self._send(number, Died(f"{reason}; it trains {size} at once from here on", counts=alone))
 
     def _send(self, number: int, event: Event) -> None:
         with self._sending:

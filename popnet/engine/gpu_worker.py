@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform as machine
+import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,6 +18,9 @@ from popnet.engine.devices import platform
 from popnet.engine.jobs import Job, Noted, Ready
 from popnet.engine.serving import Emit, StoreFiles, serve
 from popnet.engine.sharing import SharedDataset
+from popnet.training.memory import is_lost
+from popnet.training.numerics import EXCLUSIVE
+from popnet.training.rack import Rack
 from popnet.training.slots import Slot
 
 _DEVICE = torch.device("cuda", 0)
@@ -32,12 +38,13 @@ class GpuWorker:
     def __init__(self, connection: Connection, data: dict[str, tuple[SharedDataset, Any]], size: int | None) -> None:
         self._connection, self._shared = connection, data
         self._resident: dict[str, Any] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._rack = Rack(_DEVICE)
         self._sized = size is not None
         self._cohort = Cohort(size or 1, self._open, self._train, connection.send, self._announce)
 
     def run(self) -> None:
         """Serve until the driver ends the connection."""
+        threading.excepthook = _end_process
         self._announce(self._cohort.size)
         while True:
             try:
@@ -55,7 +62,7 @@ class GpuWorker:
         self._connection.send(Ready(size, platform("cuda"), machine.node()))
 
     def _open(self) -> Slot:
-        return Slot(_DEVICE, self._fingerprints)
+        return Slot(self._rack)
 
     def _choose_size(self, number: int, job: Job) -> None:
         """Grow the cohort on this job's recipe. What cannot be captured trains one at a time."""
@@ -64,13 +71,17 @@ class GpuWorker:
         def note(text: str) -> None:
             self._connection.send((number, Noted(text)))
 
+        slots: list[Slot] = []
         try:
-            first = self._prepared(job, note)
-            slots = [first]
-            if first.graphs is not None:
-                slots = sizing.choose(first, lambda: self._prepared(job, note))
-        except Exception:
-            return  # the job meets the same error, and reports it
+            slots.append(self._prepared(job, note))
+            if slots[0].graphs is not None:
+                slots = sizing.choose(slots[0], lambda: self._prepared(job, note))
+        except Exception as error:
+            if is_lost(error):
+                raise
+            for slot in slots:  # the job meets the same error, and reports it
+                slot.close()
+            return
         for slot in slots:
             self._cohort.adopt(slot)
         self._cohort.size = len(slots)
@@ -79,9 +90,12 @@ class GpuWorker:
     def _prepared(self, job: Job, note: Callable[[str], None]) -> Slot:
         slot = self._open()
         slot.warn = note
-        train, test, classes = self._data(job)
-        with slot.entered():
-            slot.prepare(job.member, train, test, classes)
+        try:
+            with slot.entered():
+                slot.prepare(job.member, *self._data(job))
+        except BaseException:
+            slot.close()
+            raise
         return slot
 
     def _train(self, job: Job, slot: Slot, emit: Emit) -> None:
@@ -96,9 +110,17 @@ class GpuWorker:
     def _data(self, job: Job) -> tuple[Any, Any, int]:
         """The job's training and test images on the device, and the number of classes."""
         shared, (train, test) = self._shared[job.dataset]
-        if job.dataset not in self._resident:
-            self._resident[job.dataset] = (train.to(_DEVICE), test.to(_DEVICE))
-            torch.cuda.synchronize(_DEVICE)
-        on_device, tests = self._resident[job.dataset]
+        with EXCLUSIVE:  # a capture in another slot must not meet the synchronisation of the whole device
+            if job.dataset not in self._resident:
+                self._resident[job.dataset] = (train.to(_DEVICE), test.to(_DEVICE))
+                torch.cuda.synchronize(_DEVICE)
+            on_device, tests = self._resident[job.dataset]
         examples = job.member.recipe.train_examples
         return on_device if examples is None else on_device.first(examples), tests, shared.classes
+
+
+def _end_process(died: threading.ExceptHookArgs) -> None:
+    """End a process one of whose threads has died: CUDA computes nothing more in it. The driver starts another one."""
+    threading.__excepthook__(died)
+    sys.stderr.flush()
+    os._exit(1)

@@ -21,7 +21,7 @@ from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
 from popnet.engine.pictures import Shared
 from popnet.engine.silence import Silence
 
-_GPU = {
+GPU_ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "CUDA_DEVICE_MAX_CONNECTIONS": "32",
 }
@@ -165,7 +165,7 @@ class LocalExecutor:
         if self._gpus is not None:
             taken = {worker.gpu for worker in self._workers}
             gpu = next(name for name in self._gpus.names if name not in taken)
-            variables |= {**_GPU, "CUDA_VISIBLE_DEVICES": gpu}
+            variables |= {**GPU_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": gpu}
         process = subprocess.Popen(
             [sys.executable, "-m", "popnet.engine.worker", str(theirs.fileno())],
             pass_fds=descriptors,

@@ -15,9 +15,10 @@ from popnet.engine import checkpoints
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Noted, Progressed, Stepped
 from popnet.engine.pictures import Shared, images_for
 from popnet.engine.sharing import SharedText
-from popnet.errors import DeviceTooSmall, PopnetError, StoreError
+from popnet.errors import PopnetError, StoreError
 from popnet.store import Finished, digest, write_aside
 from popnet.training.language import LanguageTrainer
+from popnet.training.memory import is_full, is_lost
 from popnet.training.trainer import HISTORY, Trainer
 
 _SECONDS_BETWEEN_BEATS = 1.0
@@ -71,7 +72,8 @@ def serve(
         make_trainer: from (job, shared, resident); default: one that trains on this process's CPU.
 
     Raises:
-        DeviceTooSmall, torch.OutOfMemoryError: the member cannot be trained beside the others here; nothing is emitted.
+        Exception: the device is full or lost (see `popnet.training.memory`), for which the member is not to blame;
+            nothing is emitted.
     """
     began = time.monotonic()
 
@@ -81,14 +83,12 @@ def serve(
     try:
         trainer = (make_trainer or _trainer)(job, shared, resident)
         event: Event = Done(_train(job, trainer, shared.labels_digest, files, emit, began))
-    except (DeviceTooSmall, torch.OutOfMemoryError):
-        raise
     except StoreError as error:
         event = failed(error, str(error), fatal=True)
-    except PopnetError as error:
-        event = failed(error, str(error))
     except Exception as error:
-        event = failed(error, f"{type(error).__name__}: {error}")
+        if is_full(error) or is_lost(error):
+            raise
+        event = failed(error, str(error) if isinstance(error, PopnetError) else f"{type(error).__name__}: {error}")
     emit(event)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 
 import torch
 
+from popnet.training.memory import is_full
 from popnet.training.slots import Slot
 
 _MOST = 16
@@ -42,7 +44,7 @@ def choose(first: Slot, open_slot: Callable[[], Slot]) -> list[Slot]:
 
     Args:
         first: a prepared slot with graphs, alone on the device.
-        open_slot: makes one more, prepared. May raise torch.OutOfMemoryError, which ends the growth.
+        open_slot: makes one more, prepared. May find the device full, which ends the growth.
     """
     slots = [first]
     device = torch.cuda.current_device()
@@ -53,7 +55,10 @@ def choose(first: Slot, open_slot: Callable[[], Slot]) -> list[Slot]:
         try:
             while len(slots) < count:
                 slots.append(open_slot())
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_full(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold what fills the memory
             return 0.0
         for slot in slots[:count]:
             _enqueue(slot, 4)
@@ -67,7 +72,8 @@ def choose(first: Slot, open_slot: Callable[[], Slot]) -> list[Slot]:
 
     kept = grown(limit, rate)
     for slot in slots[kept:]:
-        slot.clear()
+        slot.close()
+    torch.cuda.empty_cache()  # of what a slot that did not fit has left
     return slots[:kept]
 
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from popnet.config import Recipe
 
+_DRAWS = "draws from torch's generator, which all members share: use nn.Dropout"
 _REASONS = {
-    torch.Tag.nondeterministic_seeded: "draws from torch's generator, which all members share: use nn.Dropout",
     torch.Tag.data_dependent_output: "brings a value to the host",
     torch.Tag.dynamic_output_shape: "has an output whose shape depends on values",
 }
@@ -40,20 +40,52 @@ def uncaptured_operation(step: Callable[[], Any]) -> str | None:
     return watch.found
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice that CUDA's errors end with."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class LatestOperation(TorchDispatchMode):
+    """Remembers the operation that was begun last, for an error that does not say where it comes from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.name = str(func.overloadpacket)
+        return func(*args, **(kwargs or {}))
+
+
 class _Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # some operations may draw, such as attention with dropout, and do not if its probability is 0
+        may_draw = self.found is None and torch.Tag.nondeterministic_seeded in func.tags
+        before = _generator_states() if may_draw else []
         out = func(*args, **(kwargs or {}))
         if self.found is None:
             reason = next((text for tag, text in _REASONS.items() if tag in func.tags), None)
+            if may_draw and ((kwargs or {}).get("generator") is not None or _moved(before)):
+                reason = _DRAWS
             if reason is None and _moves(func, args, out):
                 reason = "copies between host and device"
             if reason is not None:
                 self.found = f"{func.overloadpacket} {reason}"
         return out
+
+
+def _generator_states() -> list[Tensor]:
+    on_devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    return [generator.get_state() for generator in (torch.default_generator, *on_devices)]
+
+
+def _moved(before: list[Tensor]) -> bool:
+    return not all(torch.equal(state, now) for state, now in zip(before, _generator_states(), strict=True))
 
 
 def _moves(func: Any, args: Any, out: Any) -> bool:

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from popnet.data.resident import ResidentImages
+from popnet.errors import CaptureFailed
 from popnet.protocol import View
+from popnet.training.capture import first_line
+from popnet.training.memory import is_full
 from popnet.training.numerics import autocast, numerics
 from popnet.training.trainer import Parts
 
@@ -100,7 +103,12 @@ class Graphs:
     def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # other slots' threads go on with their replays, so only this thread is watched for what cannot be captured
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            function()
+        try:
+            # other slots' threads go on with their replays, so only this thread is watched for what cannot be captured
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError as error:
+            if is_full(error):  # and not an error at the end of the capture, which so was in order
+                raise
+            raise CaptureFailed(f"a CUDA graph could not be captured: {first_line(error)}") from error
         return graph

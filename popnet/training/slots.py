@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from popnet.config import Recipe, digest_of
 from popnet.data.resident import Images, ResidentImages
 from popnet.errors import DeviceTooSmall
 from popnet.models.registry import TORCHVISION_PREFIX
-from popnet.protocol import HARDWARE, Member, Seeds, View, steps_per_epoch
+from popnet.protocol import HARDWARE, ORIGINAL, Member, Seeds, View, steps_per_epoch
 from popnet.store import digest
 from popnet.training.capture import uncaptured_operation, uncaptured_part
 from popnet.training.device_epoch import DeviceEpoch
@@ -23,6 +23,7 @@ from popnet.training.epochs import EpochPlan, epoch_plan
 from popnet.training.graphs import Graphs
 from popnet.training.numerics import EXCLUSIVE, autocast, numerics
 from popnet.training.probe import capture_fails
+from popnet.training.rack import Rack
 from popnet.training.trainer import Parts, Trainer, initialised_model, make_parts
 
 _IN_FLIGHT = 32
@@ -120,18 +121,17 @@ class Slot:
     """One place for members on a device, with a stream of its own.
 
     Args:
-        device: a CUDA device.
-        fingerprints: shared by the slots of a device: each program's weights after the warm-up, which must be equal.
+        rack: of its device.
         capture: False trains everything step by step; the bits are the same.
         probe: try a capture of a user's code in another process first, since one that fails leaves a process unusable.
+
+    Raises:
+        DeviceTooSmall: the rack is full.
     """
 
-    def __init__(
-        self, device: torch.device, fingerprints: dict[str, str], capture: bool = True, probe: bool = True
-    ) -> None:
-        self._device, self._fingerprints, self._capture, self._probe = device, fingerprints, capture, probe
-        with torch.cuda.device(device):
-            self._stream = torch.cuda.Stream(device)
+    def __init__(self, rack: Rack, capture: bool = True, probe: bool = True) -> None:
+        self._rack, self._device, self._capture, self._probe = rack, rack.device, capture, probe
+        self._stream = rack.take_stream()
         self.warn: Callable[[str], None] = warnings.warn
         """Is told why something is not captured."""
         self._program: _Program | None = None
@@ -174,7 +174,7 @@ class Slot:
         recipe = member.recipe
         _, height, width, channels = train.images.shape
         self._parts = make_parts(recipe, 1, (channels, height, width), classes, self._device)
-        if self._capture and self._can_capture(member, train, classes):
+        if self._capture and self._can_capture(program, member, train, classes):
             self._capture_all(program, member, train, test)
         self._program = program
 
@@ -184,6 +184,11 @@ class Slot:
         with EXCLUSIVE:  # no capture may be under way
             self._program = self._parts = self.graphs = self.epoch = None
             torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Give back the slot's memory and its stream; it is of no more use."""
+        self.clear()
+        self._rack.give_back(self._stream)
 
     def measure(self, steps: int) -> None:
         """Enqueue so many training steps, on whatever weights are there; for timing."""
@@ -197,7 +202,7 @@ class Slot:
     def synchronize(self) -> None:
         self._stream.synchronize()
 
-    def _can_capture(self, member: Member, train: ResidentImages, classes: int) -> bool:
+    def _can_capture(self, program: _Program, member: Member, train: ResidentImages, classes: int) -> bool:
         recipe = member.recipe
         obstacle = uncaptured_part(recipe)
         if obstacle is None and steps_per_epoch(recipe, len(train)) == 0:
@@ -205,7 +210,7 @@ class Slot:
         if obstacle is None:
             obstacle = uncaptured_operation(self._forward_backward(recipe, train))
         if obstacle is None and self._probe and _is_foreign(recipe):
-            obstacle = capture_fails(member, train, classes)
+            obstacle = self._rack.obstacle(program, partial(capture_fails, member, train, classes))
         if obstacle is not None:
             self.warn(f"model {recipe.model.label!r} trains without CUDA graphs: {obstacle}")
         return obstacle is None
@@ -238,18 +243,23 @@ class Slot:
             for count in sorted(counts, reverse=True):
                 step = partial(trainer.device_step, epoch, count)
                 graphs.capture_training(count, hardware, step, epoch.rewind)
-            if not hardware:
-                self._compare(program)
             sizes = {min(recipe.evaluation_batch, len(test)), len(test) % recipe.evaluation_batch} - {0}
             for size in sorted(sizes, reverse=True):
                 graphs.capture_evaluation(test.buffer(size, dtype, parts.layout), hardware)
+            if not hardware and not self._rack.agrees(
+                replace(program, hardware=()), self._fingerprint(graphs, epoch, test, recipe.evaluation_batch)
+            ):
+                raise DeviceTooSmall("for lack of memory a library chose other kernels than for the members beside it")
         self.graphs, self.epoch = graphs, epoch
 
-    def _compare(self, program: _Program) -> None:
-        """The warm-up trained from equal weights on equal batches: every slot must have come to the same bits."""
-        found = digest({"weights": self.parts.flat.values.cpu()})
-        if self._fingerprints.setdefault(program.recipe, found) != found:
-            raise DeviceTooSmall("for lack of memory a library chose other kernels than for the members beside it")
+    def _fingerprint(self, graphs: Graphs, epoch: DeviceEpoch, test: ResidentImages, evaluation_batch: int) -> str:
+        """What every captured graph makes of weights and batches that are equal in all slots, as one digest."""
+        for count, hardware in graphs.sizes:
+            epoch.rewind()
+            graphs.train(count, hardware)
+        with EXCLUSIVE:  # as in `SlotTrainer._predict`
+            logits = graphs.evaluate(test, (ORIGINAL,), evaluation_batch, False)
+        return digest({"weights": self.parts.flat.values.cpu(), "logits": logits.cpu()})
 
     def _load(self, member: Member, train: ResidentImages, classes: int) -> None:
         """Bring everything to the state before the member's first step."""
