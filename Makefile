@@ -16,10 +16,11 @@ TEST_PACKAGES := chromium texlive-latex-base texlive-latex-recommended
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-# On a CUDA machine, with the Python that holds the pinned stack; nothing is downloaded.
-GPU_PY ?= python3
+# On a CUDA machine, with the Python that holds the pinned stack; nothing is downloaded. Without a GPU the same steps run
+# as far as they go, in miniature, and say what was not measured.
+GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_MINUTES ?= 8
-GPU_NAME = $(shell $(GPU_PY) -c "import torch; print(torch.cuda.get_device_name(0).lower().replace(' ', '-'))")
+GPU_NAME := import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU")
 
 .PHONY: gpu-check gpu-build gpu-bench help setup system quickstart test test-slow lint format docs clean
 
@@ -31,7 +32,7 @@ help:
 	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make format       reformat Python and C++"
 	@echo "make setup        set up only"
-	@echo "make gpu-check    on a CUDA machine, without network: build, the tests that need a GPU, the sanitizer"
+	@echo "make gpu-check    on a CUDA machine, without network: build, the sanitizer, the tests that need a GPU"
 	@echo "make gpu-bench    the GPU benchmark, row by row: goes on where it was, GPU_MINUTES=$(GPU_MINUTES) a call"
 	@echo "make clean        remove what was built (.venv and runs stay)"
 
@@ -113,19 +114,24 @@ docs: setup
 
 # For this machine's GPU alone, which is quicker than all architectures.
 gpu-build:
-	@command -v nvcc >/dev/null || { echo "nvcc is not on PATH: the kernels cannot be built"; exit 1; }
-	@CMAKE_ARGS="-DPOPNET_CUDA=ON -DPOPNET_CHECK=ON -DPOPNET_CUDA_ARCHITECTURES=native" $(GPU_PY) setup.py -q build_ext --inplace >/dev/null
+	@name=$$($(GPU_PY) -c '$(GPU_NAME)'); \
+	cuda="-DPOPNET_CUDA=ON -DPOPNET_CHECK=ON"; \
+	if [ "$$name" != "no GPU" ]; then \
+	    command -v nvcc >/dev/null || { echo "nvcc is not on PATH: the kernels cannot be built"; exit 1; }; \
+	    cuda="$$cuda -DPOPNET_CUDA_ARCHITECTURES=native"; \
+	elif command -v nvcc >/dev/null; then cuda="$$cuda -DPOPNET_CUDA_ARCHITECTURES="; \
+	else echo "nvcc is not on PATH: the kernels are not compiled"; cuda="-DPOPNET_CUDA=OFF -DPOPNET_CHECK=OFF"; fi; \
+	CMAKE_ARGS="$$cuda" $(GPU_PY) setup.py -q build_ext --inplace >/dev/null
 
-gpu-check: gpu-build
-	@driver=$$(ls build/native-*/popnet_check); \
-	for tool in memcheck racecheck initcheck synccheck; do \
-	    echo "compute-sanitizer: $$tool"; \
-	    compute-sanitizer --tool $$tool --error-exitcode 1 $$driver | tail -n 1; \
-	done
-	@$(GPU_PY) -m pytest -m gpu
+gpu-check:
+	@$(MAKE) -s gpu-build GPU_PY=$(GPU_PY) && PYTHONPATH=. $(GPU_PY) tests/native/gpu_check.py --seconds $$((600 - SECONDS))
 
-gpu-bench: gpu-build
-	@PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py --minutes $(GPU_MINUTES) --json benchmarks/results/$(GPU_NAME).json
+gpu-bench:
+	@$(MAKE) -s gpu-build GPU_PY=$(GPU_PY); \
+	name=$$($(GPU_PY) -c '$(GPU_NAME)' | tr 'A-Z ' 'a-z-'); \
+	if [ "$$name" = no-gpu ]; then where="--tiny --device cpu --json build/gpu-bench.json"; \
+	else where="--device cuda --json benchmarks/results/$$name.json"; fi; \
+	PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS))
 
 clean:
 	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native

@@ -1,10 +1,11 @@
 """Models an hour of one GPU: popnet's cohorts against the straightforward script, compiled, in processes, and by vmap.
 
-    python benchmarks/trainer_gpu.py [--minutes 8] [--json benchmarks/results/GPU.json]
+    python benchmarks/trainer_gpu.py [--seconds 480] [--json benchmarks/results/GPU.json]
     python benchmarks/trainer_gpu.py --tiny --device cpu     the same from end to end, small, without a GPU
 
 Images of CIFAR's shape, batch 512, random crop and flip, SGD with momentum. Each row runs in a process of its own and
-is entered in the JSON file at once; rows that stand there are not measured again, and none begins after `--minutes`.
+is entered in the JSON file at once, a failure too; what stands there is not measured again (`--retry`: failures are).
+A call ends after `--seconds`, and the row that it broke off is the next call's first.
 
 * script: what people write: one model, eager, PyTorch's batch norm, its own augmentation on the GPU, torch.optim.SGD.
 * compiled: the same under torch.compile.
@@ -12,35 +13,40 @@ is entered in the JSON file at once; rows that stand there are not measured agai
 * processes K: as many processes that share the GPU, each with a cohort of 1.
 * vmap K: the script's step for K models at once, as one batched program; for models without batch norm.
 
-Times are those of whole epochs between two synchronisations. The floor is the larger of two times: the bytes that
-popnet's kernels must move, each activation read and written as often as the fused ones do, at the rate of a large copy
-on this device; and the floating-point operations of the convolutions and linear layers, at the rate of a large product.
+Times are those of whole epochs between two synchronisations. The floor (gpu_floor.py) is the larger of two times, that
+of the bytes and that of the operations. Without a CUDA device the rows that a CPU can go through are gone through, to
+see that they run; every column of the device then says `not measured`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from gpu_floor import rates, step_bytes, step_operations, synchronize
+from torch import Tensor
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 import popnet
 from popnet.config import from_mapping
 from popnet.data.resident import ResidentImages
+from popnet.engine.local import GPU_ENVIRONMENT
 from popnet.protocol import ORIGINAL, Member, Platform, plan
-from popnet.training.numerics import autocast, numerics
+from popnet.training.numerics import autocast
+from popnet.training.rack import Rack
 from popnet.training.slots import Slot
 from popnet.training.trainer import Trainer
 
@@ -49,7 +55,7 @@ IMAGES = 50_000  # of CIFAR's training set
 MODELS = ("resnet14", "linear", "hidden_fc", "hidden_conv", "vgg11", "resnet9", "resnet18")
 PRECISIONS = ("fp32", "tf32", "bf16")
 WITHOUT_NORM = ("linear", "hidden_fc")
-TARGETS = {"fp32": 1.3, "tf32": 1.7, "bf16": 3.5}  # times the script, resnet14
+TARGETS = {"fp32": 1.3, "tf32": 1.7, "bf16": 3.5}  # times the script in the same precision, resnet14
 TARGET_MODELS = {"tf32": 50, "bf16": 90}  # an hour, resnet14
 
 
@@ -60,7 +66,7 @@ class Sizes:
     images: int
     batch: int
     epochs: int
-    large: int  # bytes of the copy, and a side of the product squared times four
+    large: int  # bytes of what the device's rates are measured with
 
 
 FULL = Sizes(images=50_000, batch=512, epochs=3, large=2**30)
@@ -100,8 +106,8 @@ def rows() -> Iterator[Row]:
 
 
 def measurable(row: Row, device: torch.device) -> bool:
-    """Whether a device can run a row: a CPU has no TF32, and neither graphs nor a GPU to compile for or to share."""
-    return device.type == "cuda" or (row.precision != "tf32" and row.kind not in ("compiled", "processes"))
+    """Whether a device can run a row: a CPU has no TF32, and what is compiled for it shows nothing of a GPU."""
+    return device.type == "cuda" or (row.precision != "tf32" and row.kind != "compiled")
 
 
 # ---- the data --------------------------------------------------------------------------------------------------------
@@ -111,11 +117,6 @@ def images(sizes: Sizes, device: torch.device) -> ResidentImages:
     data = popnet.data.load("synthetic", train=sizes.images, test=sizes.batch)
     pixels, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     return ResidentImages(pixels, labels, data.mean, data.std).to(device)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 # ---- the script ------------------------------------------------------------------------------------------------------
@@ -149,7 +150,9 @@ def script_epochs(row: Row, sizes: Sizes, device: torch.device) -> Callable[[], 
         with autocast(device, row.precision):
             return functional.cross_entropy(model(x).float(), y)
 
-    run = torch.compile(forward) if row.kind == "compiled" else forward
+    run = (
+        torch.compile(forward, dynamic=False) if row.kind == "compiled" else forward
+    )  # the last batch is another graph
     model.train()
 
     def epoch() -> None:
@@ -202,7 +205,7 @@ def members(row: Row, sizes: Sizes) -> tuple[Member, ...]:
             "recipe": {
                 "dataset": {"name": "synthetic", "kwargs": {"train": sizes.images, "test": sizes.batch}},
                 "model": row.model,
-                "epochs": 1_000_000,
+                "epochs": 100,  # more than are trained
                 "batch_size": sizes.batch,
                 "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
                 "schedule": "constant",
@@ -220,13 +223,13 @@ def members(row: Row, sizes: Sizes) -> tuple[Member, ...]:
 def cohort_epochs(row: Row, sizes: Sizes, device: torch.device) -> Callable[[], None]:
     """One epoch of every member of a cohort, each on its thread."""
     data = images(sizes, device)
-    classes, fingerprints = 10, dict[str, str]()
+    classes, rack = 10, Rack(device)
     trainers: list[tuple[Slot | None, Trainer]] = []
     for member in members(row, sizes):
         if device.type == "cpu":
             trainers.append((None, Trainer(member, data, data.first(sizes.batch), classes, (ORIGINAL,))))
             continue
-        slot = Slot(device, fingerprints)
+        slot = Slot(rack)
         with slot.entered():
             trainers.append((slot, slot.trainer(member, data, data.first(sizes.batch), classes, (ORIGINAL,))))
         if slot.graphs is None:
@@ -239,113 +242,90 @@ def cohort_epochs(row: Row, sizes: Sizes, device: torch.device) -> Callable[[], 
         with slot.entered():
             trainer.run(until=trainer.epoch + 1)
 
+    threads = ThreadPoolExecutor(len(trainers))
+
     def epoch() -> None:
-        threads = [threading.Thread(target=advance, args=pair) for pair in trainers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for done in [threads.submit(advance, *pair) for pair in trainers]:
+            done.result()
 
     return epoch
-
-
-# ---- the floor -------------------------------------------------------------------------------------------------------
-
-
-def step_bytes(model: nn.Module, batch: int, precision: str) -> int:
-    """Bytes that one training step of a batch moves through memory, with popnet's fused kernels.
-
-    A convolution or linear layer reads its input and writes its output, then reads the output's gradient and writes the
-    input's, then reads input and output gradient for the weight's. Batch norm reads its input twice and writes once;
-    backward it reads gradient and input twice and writes once; with an addition before the ReLU, one tensor more
-    forward and two more backward. The optimiser reads weights, gradients and momentum and writes all three, in float32.
-    """
-    moved = 0
-
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        nonlocal moved
-        before, after = inputs[0].numel(), output.numel()
-        if isinstance(module, nn.BatchNorm2d):
-            moved += (8 if len(inputs) == 1 else 11) * after
-        elif isinstance(module, (nn.Conv2d, nn.Linear)):
-            moved += 3 * (before + after)
-        elif not list(module.children()) and not isinstance(module, nn.Identity):
-            moved += 2 * (before + after)
-
-    handles = [module.register_forward_hook(hook) for module in model.modules()]
-    with torch.no_grad():
-        model.train()(torch.zeros(2, 3, 32, 32))
-    for handle in handles:
-        handle.remove()
-    width = 2 if precision in ("bf16", "fp16") else 4
-    return moved // 2 * batch * width + 24 * sum(parameter.numel() for parameter in model.parameters())
-
-
-def step_operations(model: nn.Module, batch: int) -> int:
-    """Floating-point operations of forward and backward, a multiply-add counted as two."""
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(2, 3, 32, 32)).sum().backward()
-    return counter.get_total_flops() // 2 * batch
-
-
-def rates(device: torch.device, sizes: Sizes) -> dict[str, float]:
-    """Bytes a second of a large copy, read and written; operations a second of a large product in each precision."""
-    source = torch.empty(sizes.large, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    found = {"bytes": 2 * sizes.large / best(lambda: target.copy_(source), device)}
-    side = int((sizes.large / 4) ** 0.5) // 64 * 64
-    for precision in PRECISIONS:
-        if precision == "tf32" and device.type == "cpu":
-            continue
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        a, b = torch.randn(2, side, side, device=device).to(dtype)
-        with numerics(device, precision, hardware=True):
-            found[precision] = 2 * side**3 / best(lambda a=a, b=b: a @ b, device)
-    return found
-
-
-def best(run: Callable[[], Any], device: torch.device, repeats: int = 10) -> float:
-    """The shortest of several runs, in seconds."""
-    times = []
-    for _ in range(repeats):
-        synchronize(device)
-        began = time.perf_counter()
-        run()
-        synchronize(device)
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 # ---- one row ---------------------------------------------------------------------------------------------------------
 
 
-def measure(row: Row, sizes: Sizes, device: torch.device) -> float:
-    """Seconds of one epoch of all the row's members: the median, after one to warm up."""
+def measure(row: Row, sizes: Sizes, device: torch.device, warm: Callable[[], object] = int) -> float:
+    """Seconds of one epoch of all the row's members: the median, after one to warm up, which `warm` is told of."""
     build = {"script": script_epochs, "compiled": script_epochs, "vmap": vmap_epochs, "cohort": cohort_epochs}[row.kind]
     epoch = build(row, sizes, device)
+    epoch()
+    synchronize(device)
+    warm()
     times = []
-    for _ in range(1 + sizes.epochs):
-        synchronize(device)
+    for _ in range(sizes.epochs):
         began = time.perf_counter()
         epoch()
         synchronize(device)
         times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+    return statistics.median(times)
 
 
-def measure_processes(row: Row, arguments: argparse.Namespace, seconds: float) -> float:
-    """The longest of so many processes at once, each a cohort of 1 that says how long its epochs take."""
-    alone = Row(row.model, row.precision, "cohort 1")
-    started = [subprocess.Popen(_command(alone, arguments), stdout=subprocess.PIPE) for _ in range(row.members)]
-    deadline = time.monotonic() + seconds
-    try:
-        outputs = [process.communicate(timeout=max(deadline - time.monotonic(), 1))[0] for process in started]
-    finally:
+def measure_here(row: Row, arguments: argparse.Namespace, sizes: Sizes, device: torch.device) -> None:
+    """What a row's process does: measure, and print the seconds as JSON."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+
+    def warm() -> None:
+        if arguments.together:
+            print("warm", flush=True)
+            sys.stdin.readline()
+
+    print(json.dumps({"row": row.key, "epoch_seconds": measure(row, sizes, device, warm)}))
+
+
+def measured(row: Row, arguments: argparse.Namespace, limit: float) -> float:
+    """Seconds of one epoch of all the row's members, measured in processes of their own.
+
+    Processes that share the GPU wait for each other to be warm; the slowest counts.
+
+    Raises:
+        TimeoutError: it took longer than `limit` seconds.
+        RuntimeError: a process failed; with the last line that it wrote.
+    """
+    shared = row.kind == "processes"
+    command = _command(Row(row.model, row.precision, "cohort 1") if shared else row, arguments)
+    count, together = (row.members, ["--together"]) if shared else (1, [])
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    popnets = GPU_ENVIRONMENT if shared or row.kind == "cohort" else {}  # as in its workers
+    variables = {**os.environ, **popnets}
+    started = [subprocess.Popen([*command, *together], text=True, env=variables, **pipes) for _ in range(count)]
+    too_long = threading.Event()
+
+    def end() -> None:
+        too_long.set()
         for process in started:
             process.kill()
-    if any(process.returncode for process in started):
-        raise SystemExit(f"{row.key}: a process failed")
-    return max(float(json.loads(output)["epoch_seconds"]) for output in outputs)
+
+    timer = threading.Timer(limit, end)
+    timer.start()
+    try:
+        for process in started if shared else ():
+            process.stdout.readline()  # type: ignore[union-attr]  # it is warm, or has ended
+        for process in started if shared else ():
+            with suppress(OSError):
+                process.stdin.write("go\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
+        ended = [process.communicate() for process in started]
+    finally:
+        timer.cancel()
+        for process in started:
+            process.kill()
+    if too_long.is_set():
+        raise TimeoutError(f"took longer than {limit:.0f} s")
+    for process, (_, errors) in zip(started, ended):
+        if process.returncode:
+            raise RuntimeError((errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1])
+    return max(float(json.loads(output.splitlines()[-1])["epoch_seconds"]) for output, _ in ended)
 
 
 def _command(row: Row, arguments: argparse.Namespace) -> list[str]:
@@ -375,67 +355,95 @@ def result(row: Row, sizes: Sizes, seconds: float, found: dict[str, float]) -> d
 
 
 def run_all(arguments: argparse.Namespace, device: torch.device, sizes: Sizes) -> None:
-    """Measure what the file lacks, row by row, until the minutes are over."""
+    """Measure what the file lacks, row by row, until the time is over."""
+    ends = time.monotonic() + arguments.seconds
     path = arguments.json
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     known = json.loads(path.read_text()) if path is not None and path.exists() else {}
-    entry = known.setdefault("trainer_gpu", {"device": name, "torch": torch.__version__, "rows": {}})
+    entry = known.setdefault("trainer_gpu", {**_machine(device), "rows": {}})
     if "rates" not in entry:
-        entry["rates"] = rates(device, sizes)
-    ends = time.monotonic() + 60 * arguments.minutes
+        entry["rates"] = rates(device, sizes.large, [p for p in PRECISIONS if p != "tf32" or device.type == "cuda"])
+    entered, begun = entry["rows"], 0
     for row in rows():
         wanted = (not arguments.models or row.model in arguments.models) and measurable(row, device)
-        if not wanted or row.key in entry["rows"]:
+        done = row.key in entered and not (arguments.retry and "failed" in entered[row.key])
+        if not wanted or done:
             continue
         left = ends - time.monotonic()
         if left <= 0:
             print(f"time is over; run again to go on from {row.key}")
             break
+        begun += 1
         try:
-            seconds = _seconds(row, arguments, left + 120)
-        except (subprocess.SubprocessError, SystemExit, ValueError) as error:
-            print(f"{row.key:<28}failed: {str(error).splitlines()[-1] if str(error) else error!r}", flush=True)
-            continue
-        entry["rows"][row.key] = result(row, sizes, seconds, entry["rates"])
-        print(f"{row.key:<28}{entry['rows'][row.key]['images_per_second']:>12,} images/s", flush=True)
+            entered[row.key] = result(row, sizes, measured(row, arguments, left), entry["rates"])
+            text = f"{entered[row.key]['images_per_second']:,} images/s"
+        except TimeoutError as error:
+            if begun > 1:
+                print(f"time is over; run again to go on from {row.key}")
+                break
+            entered[row.key], text = {"row": row.key, "failed": str(error)}, f"failed: {error}"
+        except (RuntimeError, ValueError, IndexError) as error:
+            entered[row.key], text = {"row": row.key, "failed": str(error)}, f"failed: {error}"
+        print(f"{row.key:<28}{text}", flush=True)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(known, indent=2) + "\n")
-    print_table(entry["rows"])
+    print_table(entered, device)
 
 
-def _seconds(row: Row, arguments: argparse.Namespace, limit: float) -> float:
-    if row.kind == "processes":
-        return measure_processes(row, arguments, limit)
-    output = subprocess.run(_command(row, arguments), stdout=subprocess.PIPE, check=True, timeout=limit).stdout
-    return float(json.loads(output)["epoch_seconds"])
+def _machine(device: torch.device) -> dict[str, str]:
+    if device.type == "cpu":
+        return {"device": "cpu", "torch": torch.__version__}
+    versions = {
+        "torch": torch.__version__,
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+    return {"device": torch.cuda.get_device_name(device), **versions}
 
 
-def print_table(entered: dict[str, dict[str, Any]]) -> None:
-    """Every row, `not measured` where there is nothing, and the targets."""
-    print(
-        f"\n{'':<28}{'images/s':>12}{'ms/step/model':>15}{'models/h':>10}{'x script':>10}{'bandwidth':>11}{'FLOP':>8}"
-    )
+def print_table(entered: dict[str, dict[str, Any]], device: torch.device) -> None:
+    """Every row and the targets, with `not measured` for what was not, or not on a CUDA device."""
+    on_cpu = device.type == "cpu"
+    names = f"{'images/s':>12}{'ms/step/model':>15}{'models/h':>10}{'x script':>10}{'x fp32 script':>15}"
+    print(f"\n{'':<28}{names}{'bandwidth':>11}{'FLOP':>8}{'CPU, tiny: images/s' if on_cpu else '':>22}")
     for row in rows():
         line = entered.get(row.key)
-        if line is None:
+        if line is not None and "failed" in line:
+            print(f"{row.key:<28}{'failed':>12}: {line['failed']}")
+        elif on_cpu:
+            here = "" if line is None else f"{line['images_per_second']:,}"
+            print(f"{row.key:<28}{'not measured':>12}{here:>91}")
+        elif line is None:
             print(f"{row.key:<28}{'not measured':>12}")
-            continue
-        script = entered.get(f"{row.model} {row.precision} script")
-        ratio = f"{line['images_per_second'] / script['images_per_second']:.2f}" if script else ""
-        models = "" if line["models_per_hour"] is None else f"{line['models_per_hour']:.1f}"
-        print(
-            f"{row.key:<28}{line['images_per_second']:>12,}{line['step_milliseconds']:>15.3f}{models:>10}{ratio:>10}"
-            f"{line['share_of_bandwidth_floor']:>11.1%}{line['share_of_arithmetic_floor']:>8.1%}"
-        )
+        else:
+            print(_line(row, line, entered))
     for precision, target in TARGETS.items():
-        print(f"target, resnet14 {precision}: {target} x script: {_reached(entered, precision)}")
+        reached = "not measured" if on_cpu else _reached(entered, precision)
+        print(f"target, resnet14 {precision}: {target} x script: {reached}")
+
+
+def _line(row: Row, line: dict[str, Any], entered: dict[str, dict[str, Any]]) -> str:
+    models = "" if line["models_per_hour"] is None else f"{line['models_per_hour']:.1f}"
+    ratios = [_ratio(line, entered.get(f"{row.model} {precision} script")) for precision in (row.precision, "fp32")]
+    return (
+        f"{row.key:<28}{line['images_per_second']:>12,}{line['step_milliseconds']:>15.3f}{models:>10}"
+        f"{ratios[0]:>10}{ratios[1]:>15}"
+        f"{line['share_of_bandwidth_floor']:>11.1%}{line['share_of_arithmetic_floor']:>8.1%}"
+    )
+
+
+def _ratio(line: dict[str, Any], script: dict[str, Any] | None) -> str:
+    if script is None or "failed" in script:
+        return ""
+    return f"{line['images_per_second'] / script['images_per_second']:.2f}"
 
 
 def _reached(entered: dict[str, dict[str, Any]], precision: str) -> str:
-    script = entered.get(f"resnet14 {precision} script")
-    cohorts = [line for key, line in entered.items() if key.startswith(f"resnet14 {precision} cohort")]
-    if script is None or not cohorts:
+    script = entered.get(f"resnet14 {precision} script", {})
+    cohorts = [
+        line for key, line in entered.items() if key.startswith(f"resnet14 {precision} cohort") and "failed" not in line
+    ]
+    if "images_per_second" not in script or not cohorts:
         return "not measured"
     fastest = max(line["images_per_second"] for line in cohorts)
     models = max(line["models_per_hour"] or 0.0 for line in cohorts)
@@ -448,20 +456,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="sizes of seconds, whose numbers mean nothing")
-    parser.add_argument("--minutes", type=float, default=8.0, help="begin no row after so long")
+    parser.add_argument("--seconds", type=float, default=480.0, help="end after so long")
     parser.add_argument("--models", nargs="*", choices=MODELS, help="only these")
     parser.add_argument("--json", type=Path, help="go on from this file, and enter every row in it")
+    parser.add_argument("--retry", action="store_true", help="measure again what failed")
     parser.add_argument("--row", help="measure one row and print it as JSON; what the others start")
+    parser.add_argument("--together", action="store_true", help="with --row: once warm, wait for a line to go on")
     arguments = parser.parse_args()
     device = torch.device(arguments.device, 0) if arguments.device == "cuda" else torch.device("cpu")
     sizes = TINY if arguments.tiny else FULL
     if arguments.row is None:
         run_all(arguments, device, sizes)
-        return
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    row = next(row for row in rows() if row.key == arguments.row)
-    print(json.dumps({"row": row.key, "epoch_seconds": measure(row, sizes, device)}))
+    else:
+        measure_here(next(row for row in rows() if row.key == arguments.row), arguments, sizes, device)
 
 
 if __name__ == "__main__":
