@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popnet import data, metrics, models, random, training
+    from popnet.api import run
     from popnet.config import Experiment, load
-    from popnet.engine import Result, plan, run
+    from popnet.engine import Result, plan
     from popnet.errors import ConfigError, DataError, PopnetError, StoreError, TrainingError
     from popnet.store import Store, open_store
 
@@ -21,7 +22,7 @@ _HOME = {
     "load": "config",
     "Experiment": "config",
     "plan": "engine",
-    "run": "engine",
+    "run": "api",
     "Result": "engine",
     "Store": "store",
     "open_store": "store",

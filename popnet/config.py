@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from popnet import data, models
+from popnet import data, models, parts
 from popnet.errors import ConfigError, nearest
 from popnet.report import tables
 
@@ -849,8 +849,13 @@ def _literals(expected: str) -> list[str]:
 
 
 def imported(path: str) -> Any:
-    """The object behind `package.module:attribute`. Raises ConfigError naming what was not found."""
+    """The object behind `package.module:attribute`, or one that a program handed over (see `popnet.parts`).
+
+    Raises ConfigError naming what was not found.
+    """
     module_name, _, attribute = path.partition(":")
+    if module_name == parts.PROGRAM:
+        return parts.find(attribute)
     try:
         found = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything

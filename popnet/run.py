@@ -16,7 +16,7 @@ else:
         """Importing this module binds its name over the function `popnet.run`; calling it calls the function."""
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
-            from popnet.engine import run
+            from popnet.api import run
 
             return run(*arguments, **options)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from popnet import parts
 from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
 from popnet.engine.pictures import Shared
 from popnet.engine.silence import Silence
@@ -174,7 +175,7 @@ class LocalExecutor:
         )
         theirs.close()
         worker = _Worker(process, ours, gpu)
-        setup = {"datasets": self._datasets, "path": import_path(), "gpus": self._gpus}
+        setup = {"datasets": self._datasets, "path": import_path(), "parts": parts.packed(), "gpus": self._gpus}
         with suppress(OSError):  # of a dead worker, which `wait` reports
             ours.send(setup)
         return worker

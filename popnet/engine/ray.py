@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ray.exceptions import ActorUnavailableError, RayError
 from torch import Tensor
 
+from popnet import parts
 from popnet.engine.devices import DEVICE_VARIABLES, platform
 from popnet.engine.jobs import ENDS, Died, Done, Event, Failed, Job, Ready
 from popnet.engine.local import environment, import_path
@@ -103,11 +104,15 @@ class RayWorker:
     Args:
         datasets: by the key that jobs name.
         path: folders to import from, beside the node's own.
+        functions: what the program hands over of its own (`popnet.parts`).
         wanted: the kind of device of the run's members.
     """
 
-    def __init__(self, datasets: Mapping[str, Shared], path: list[str], wanted: Platform) -> None:
+    def __init__(
+        self, datasets: Mapping[str, Shared], path: list[str], functions: Mapping[str, bytes], wanted: Platform
+    ) -> None:
         extend_path(path)
+        parts.receive(functions)
         torch.set_num_interop_threads(1)
         self._datasets, self._wanted = datasets, wanted
         self._resident: dict[str, Any] = {}
@@ -299,7 +304,8 @@ class RayExecutor:
         }
         if self._refused:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
-        return ray.remote(RayWorker).options(**options).remote(self._datasets, import_path(), self._wanted)
+        worker = ray.remote(RayWorker).options(**options)
+        return worker.remote(self._datasets, import_path(), parts.packed(), self._wanted)
 
     def _bury(self, seat: _Seat) -> Job:
         assert seat.job is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from popnet import parts
 from popnet.engine.devices import platform
 from popnet.engine.jobs import Ready
 from popnet.engine.serving import Emit, StoreFiles, serve
@@ -29,6 +30,7 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     setup: dict[str, Any] = connection.recv()
     extend_path(setup["path"])
+    parts.receive(setup["parts"])
     torch.set_num_interop_threads(1)
     data = {key: (shared, shared.attach()) for key, shared in setup["datasets"].items()}
     if setup["gpus"] is not None:
