@@ -18,13 +18,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from engine import tiny
 from loader import cpu_model
 
 import popnet
 from popnet.engine.training import Training, missing_members
 from popnet.protocol import ORIGINAL
-from popnet.store import Finished, Store
+from popnet.store import Finished, Store, save_tensors
+from popnet.store.files import digest_of_file
+from popnet.store.verify import member_damage
 
 BATCHES = (1, 2, 8, 32, 128)
 ENTRIES = 1024
@@ -34,9 +37,9 @@ def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def finished(epochs: int) -> Finished:
+def finished(epochs: int, predictions_digest: str) -> Finished:
     history = tuple((float(e), 0.1 / e, 1.23456789 / e, 93.21 + e / 100, 0.23456789 / e) for e in range(1, epochs + 1))
-    return Finished((ORIGINAL,), "0" * 24, 93.21, 0.2345, "0" * 64, "0" * 64, history, 1.0)
+    return Finished((ORIGINAL,), "0" * 24, 93.21, 0.2345, "0" * 64, predictions_digest, history, 1.0)
 
 
 def measure(members: int, epochs: int, folder: Path) -> dict[str, Any]:
@@ -47,7 +50,9 @@ def measure(members: int, epochs: int, folder: Path) -> dict[str, Any]:
     result["plan_ms"] = 1e3 * (time.process_time() - start) / members
     store = Store(folder / "store", create=True)
     store.lock()
-    made = finished(epochs)
+    predictions = folder / "predictions.safetensors"
+    save_tensors(predictions, {"predictions": torch.zeros(1, 10_000, 10)})
+    made = finished(epochs, digest_of_file(predictions))
     result["commit_ms"] = {}
     for batch in BATCHES:
         entries = [(member, made) for member in plan.members[:ENTRIES]]
@@ -59,10 +64,13 @@ def measure(members: int, epochs: int, folder: Path) -> dict[str, Any]:
         store.record_all_done([(member, made) for member in plan.members[first : first + 512]])
     result["ledger_bytes"] = sum(file.stat().st_size for file in store.path.glob("ledger.sqlite*")) / members
     for member_id in ids:
-        store.predictions_path(member_id).touch()
+        store.predictions_path(member_id).hardlink_to(predictions)
     start = time.process_time()
     assert not missing_members(plan, store)
     result["missing_ms"] = 1e3 * (time.process_time() - start) / members
+    start = time.process_time()
+    assert not list(member_damage(store, set(ids)))
+    result["verify_ms"] = 1e3 * (time.process_time() - start) / members
     start = time.process_time()
     Training(plan, store, plan.members, {member.recipe.digest: 1 for member in plan.members})
     result["jobs_ms"] = 1e3 * (time.process_time() - start) / members
@@ -86,6 +94,7 @@ def main() -> None:
     for name, text in (
         ("plan_ms", "plan, ms"),
         ("missing_ms", "what is missing, ms"),
+        ("verify_ms", "entry and 400 kB of predictions, ms"),
         ("jobs_ms", "jobs, ms"),
         ("memory_kb", "driver's memory, kB"),
         ("ledger_bytes", "ledger, bytes"),

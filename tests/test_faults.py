@@ -227,7 +227,8 @@ def test_files_are_damaged(seed: int, calm: tuple[popnet.Result, int], tmp_path:
     assert {path.name for path in (store / "damaged").iterdir()} == {f"{p.parent.name}-{p.name}" for p in expected}
 
 
-@pytest.mark.parametrize("seed", [35, pytest.param(36, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [35, 36])
 def test_ledger_and_header_are_damaged(seed: int, calm: tuple[popnet.Result, int], tmp_path: Path) -> None:
     """What cannot be made good in passing is refused by name, and goes on after a repair with the intact entries."""
     store, draw = tmp_path / "store", random.Random(seed)

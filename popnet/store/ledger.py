@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -59,9 +61,18 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the entry says. Nulls do not count, so a column that is added later changes nothing."""
+        """SHA-256 of what the row says as JSON, and of the history as float64 (little-endian; NaN for null).
+
+        Nulls of the row do not count, so a column that is added later changes nothing.
+        """
         said = {name: value for name, value in self.row.items() if value is not None and name != "entry_digest"}
-        return hashlib.sha256(json.dumps([said, self.history], sort_keys=True, default=repr).encode()).hexdigest()
+        hashed = hashlib.sha256(json.dumps(said, sort_keys=True, default=repr).encode())
+        values = [math.nan if value is None else value for line in self.history for value in line]
+        try:
+            hashed.update(struct.pack(f"<{len(values)}d", *values))
+        except (struct.error, OverflowError):
+            return "no digest: the history holds what is no number"
+        return hashed.hexdigest()
 
     @property
     def intact(self) -> bool:
