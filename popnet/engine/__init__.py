@@ -19,6 +19,7 @@ from popnet import config, protocol
 from popnet.config import Experiment, Recipe
 from popnet.data import Dataset, PictureDataset, Text
 from popnet.engine.devices import available_cores, platform, visible_gpus
+from popnet.engine.journal import Journal
 from popnet.engine.language import check_language_model, language_prediction_bytes
 from popnet.engine.local import Gpus, LocalExecutor
 from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
@@ -173,8 +174,9 @@ def run(
             with (
                 _shared(datasets, recipes.values(), labels) as shared,
                 _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted, gpus) as workplace,
+                Journal(opened.path, wanted, reporter) as journal,
             ):
-                _train(training, workplace, reporter)
+                _train(training, workplace, journal)
         opened.remove_checkpoints()
     finally:
         opened.unlock()

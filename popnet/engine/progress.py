@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from popnet.store.progress import Running
+
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Reporter(Protocol):
-    """Is told of each epoch and each member that ends."""
+    """Is told of each epoch and each member that ends, and at least once a second of what is in training."""
 
     def begin(self, members: int, epochs: int) -> None: ...
+
+    def running(self, members: Sequence[Running]) -> None: ...
 
     def epoch(self) -> None: ...
 
@@ -31,6 +36,9 @@ class Silent:
     def begin(self, members: int, epochs: int) -> None:
         pass
 
+    def running(self, members: Sequence[Running]) -> None:
+        pass
+
     def epoch(self) -> None:
         pass
 
@@ -44,7 +52,7 @@ class Silent:
         pass
 
 
-class ConsoleReporter:
+class ConsoleReporter(Silent):
     """Members done, epochs per second and time left, on a rich console."""
 
     def __init__(self, console: Console) -> None:

@@ -13,6 +13,7 @@ from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
 from popnet.protocol import Member, Plan, Trunk, View
 from popnet.store import Finished, Store
+from popnet.store.progress import Running
 
 _ATTEMPTS = 3
 """How often a member is trained whose worker dies; one that gets further than ever before starts counting anew."""
@@ -102,6 +103,7 @@ class Training:
             for job, event in events:
                 self._handle(job, event, reporter)
             self._start(executor)
+            reporter.running([self._running(job) for job in executor.running])
 
     def _start(self, executor: Executor) -> None:
         while self._ready and executor.capacity > 0:
@@ -159,8 +161,11 @@ class Training:
         )
 
     def _first_epoch(self, job: Job) -> int:
-        forked = 0 if job.fork is None else int(job.fork.stem.rpartition("-")[2])
-        return forked if job.partial is None else max(forked, epoch_of(job.partial))
+        return _forked(job) if job.partial is None else max(_forked(job), epoch_of(job.partial))
+
+    def _running(self, job: Job) -> Running:
+        reached = max(_forked(job), self._reached.get(_key(job), 0))
+        return Running(job.member.id, reached, job.last_epoch, beginning=bool(job.checkpoints))
 
     def _record(self, ended: Sequence[tuple[Job, Finished | None]], reporter: Reporter) -> None:
         """Enter what is finished, in one transaction; only then do its checkpoints go."""
@@ -214,6 +219,11 @@ class Training:
             return
         reporter.message(f"member {job.member.id}: {death.reason}; it is trained again")
         self._ready.appendleft(job)
+
+
+def _forked(job: Job) -> int:
+    """The epoch of the checkpoint that the job starts from."""
+    return 0 if job.fork is None else int(job.fork.stem.rpartition("-")[2])
 
 
 def _key(job: Job) -> str:

@@ -12,6 +12,7 @@
     checkpoints/ID-beginning.safetensors   how far the training of such a beginning is
     checkpoints/ID.safetensors         how far an unfinished member is; removed when it is finished
     tables/NAME.csv             what the last run printed
+    progress.json               how far the run is, or how the last one ended
     damaged/                    what did not match its digest, set aside
 
 Files are written aside, flushed to disk and renamed, and only then entered in the ledger: whatever the ledger calls
