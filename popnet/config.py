@@ -562,7 +562,14 @@ class Variant(Section):
 
 
 class Experiment(Section):
-    """A recipe, its variants, what to measure, and the published tables to set it against: one YAML file."""
+    """A recipe, its variants, what to measure, and the published tables to set it against: one YAML file.
+
+    `name` is also that of the default store, runs/NAME, and `description` heads the tables. `population`: trainings a
+    row. `constants`: seeds of the sources that are not under test; 1 each, 0 of `bit`. `measure`: the tables to make;
+    of language models, variability means their own. `published`: tables of the papers, as in
+    `summers_dinneen_2021.table1`. `cohort`: members at once on each GPU; default: chosen by a short measurement. It
+    never changes a result.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""
