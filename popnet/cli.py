@@ -15,6 +15,8 @@ from popnet.errors import ConfigError, PopnetError
 
 if TYPE_CHECKING:
     from popnet.engine.estimates import Cost
+    from popnet.report.claims import Evidence
+    from popnet.report.content import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -161,6 +163,10 @@ def report(
     csv: Annotated[Path | None, typer.Option(help="Also write every cell as a line, unrounded.")] = None,
     title: Annotated[str, typer.Option(help="Of the report. Default: what the experiments are called.")] = "",
     date: Annotated[str, typer.Option(help="To print under the title; none is printed otherwise.")] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Rewrite the HTML file while runs go on there; report when they have ended.")
+    ] = False,
+    interval: Annotated[float, typer.Option(help="With --watch: seconds between two looks.")] = 10.0,
     debug: DebugOption = False,
 ) -> None:
     """Set what stores hold beside the published tables, and check the papers' claims.
@@ -173,10 +179,30 @@ def report(
 
     for path in (html, latex, csv):
         files.check_writable(path)
-    built, evidence = document.build(stores, title, date, figures=html is not None)
+    if watch:
+        built, evidence = _watch(stores, html, title, date, interval)
+    else:
+        built, evidence = document.build(stores, title, date, figures=html is not None)
     terminal.print_report(built, evidence, Console())
     for path in files.write(built, evidence, html, latex, csv):
         Console(stderr=True).print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _watch(
+    stores: list[Path], page: Path | None, title: str, date: str, interval: float
+) -> tuple[Report, list[Evidence]]:
+    """Until the runs have ended. Ctrl-C ends the watching alone, with the exit code of an interruption."""
+    from popnet.report.watch import watch
+
+    if page is None:
+        raise ConfigError("--watch rewrites a page while runs go on: name it with --html FILE")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"watching, until the runs have ended or Ctrl-C: open {page.resolve().as_uri()}", markup=False)
+    try:
+        return watch(stores, page, title, date, interval, lambda text: console.print(text, markup=False))
+    except KeyboardInterrupt:
+        console.print(f"not watched any more: {page} stays as it is, and the runs go on", markup=False)
+        raise typer.Exit(130) from None
 
 
 # -- Is it real? compare, power, stability -----------------------------------------------------------------------------

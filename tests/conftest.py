@@ -41,6 +41,34 @@ TINY: dict[str, Any] = {
 }
 
 
+REPORTED = [
+    {"name": "Determinism", "replicas": True, "population": 3},
+    {"name": "Parameter Initialization", "vary": ["init"]},
+    {"name": "Data Shuffling", "vary": ["shuffle"]},
+    {"name": "All Nondeterminism Sources", "vary": "all"},
+    {"name": "Random Bit Change", "vary": ["bit"]},
+    {"name": "Data Shuffling from epoch 3", "vary": ["shuffle"], "onset": 3},
+    {"name": "Single/Flip-TTA", "vary": "all", "views": "flip"},
+    {"name": "Ensemble (N=2)", "vary": "all", "ensemble": 2},
+    {"name": "Broken", "vary": ["init"], "population": 2, "recipe": {"optimizer": {"lr": 1e30}}},
+]
+"""Rows of three published tables, and one whose members fail."""
+
+
+def reported_content() -> dict[str, Any]:
+    """An experiment whose report has something of everything."""
+    published = [f"summers_dinneen_2021.table{number}" for number in (1, 3, 5)]
+    return copy.deepcopy(TINY) | {"population": 6, "variants": copy.deepcopy(REPORTED), "published": published}
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its store, every epoch evaluated."""
+    folder = tmp_path_factory.mktemp("report") / "store"
+    popnet.run(from_mapping(reported_content()), folder, workers=2)
+    return folder
+
+
 @pytest.fixture
 def content() -> dict[str, Any]:
     """A tiny experiment as it would stand in a file; free to change."""

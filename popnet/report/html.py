@@ -1,4 +1,7 @@
-"""The report as one HTML file: everything inline, readable without a network and without scripts."""
+"""The report as one HTML file: everything inline, readable without a network and without scripts.
+
+While a run goes on, a page carries a few lines of script that load it again (`live.js`); without them the browser does.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from markupsafe import Markup, escape
 
 from popnet.report.content import Figure, Report
 from popnet.report.drawing import DARK_PALETTE, INK, PALETTE, PAPER
+from popnet.report.live import Live
 from popnet.report.panels import swatch
 from popnet.report.verdicts import Verdict
 
@@ -18,8 +22,8 @@ _SYMBOLS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.OPEN: "?"}
 _CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.OPEN: "open"}
 
 
-def render_html(report: Report) -> str:
-    """The whole file. Equal reports give equal bytes."""
+def render_html(report: Report, live: Live | None = None) -> str:
+    """The whole file. Equal reports give equal bytes. `live`: what to show above it while runs go on."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     ids = _Ids()
     environment.globals |= {
@@ -33,9 +37,13 @@ def render_html(report: Report) -> str:
         "light": PALETTE,
         "dark": DARK_PALETTE,
     }
-    template = resources.files("popnet.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    style = resources.files("popnet.report").joinpath("report.css").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report=report, style=Markup(style))
+    style, script = Markup(_file("report.css")), Markup(_file("live.js"))
+    template = environment.from_string(_file("report.html.jinja"))
+    return template.render(report=report, live=live, style=style, script=script)
+
+
+def _file(name: str) -> str:
+    return resources.files("popnet.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def themed(svg: str, prefix: str, title: str = "", description: str = "") -> Markup:
