@@ -7,11 +7,8 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "data/lanes.h"
 #include "data/placement.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 // An image is assembled as uint8 rows (moved, mirrored, cut) in a strip that stays in the first-level cache,
 // then the strip is converted in long vectorised loops. No pixel is tested for being inside: what comes from
@@ -26,28 +23,8 @@ constexpr int64_t kSlack = 16;  // bytes after the strip that may be written
 
 // ---- Eight pixels at a time ----
 
-typedef uint8_t Bytes8 __attribute__((vector_size(8)));
-typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef int32_t Ints8 __attribute__((vector_size(32)));
-typedef uint32_t Bits8 __attribute__((vector_size(32)));
-typedef uint16_t Halves8 __attribute__((vector_size(16)));
-typedef float Floats8 __attribute__((vector_size(32)));
-
-#if defined(__clang__)
-#define POPNET_SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
-#else
-#define POPNET_SHUFFLE(v, ...) __builtin_shuffle(v, Bytes16{__VA_ARGS__})
-#endif
-
 inline Floats8 load_pixels(const uint8_t* in) {
-#if defined(__AVX2__)  // GCC takes the bytes apart one by one
-    Ints8 integers = (Ints8)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
-#else
-    Bytes8 bytes;
-    std::memcpy(&bytes, in, sizeof bytes);
-    Ints8 integers = __builtin_convertvector(bytes, Ints8);
-#endif
-    return __builtin_convertvector(integers, Floats8);
+    return __builtin_convertvector(widen(load_eight(in)), Floats8);
 }
 
 // The same arithmetic as fused_multiply_add and round_to, lane by lane.

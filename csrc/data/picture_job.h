@@ -19,8 +19,10 @@ public:
           augmentation_(augmentation),
           normalisation_(normalisation) {}
 
-    // What the draws depend on from here on. Not while a batch is being made.
+    // What the draws depend on from here on; what was unreadable before is forgotten. Not while a batch is
+    // being made.
     void enter(uint64_t seed, uint32_t epoch) {
+        unreadable_ = Unreadable{};
         augmentation_.seed = seed;
         augmentation_.epoch = epoch;
     }

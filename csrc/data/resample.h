@@ -29,12 +29,17 @@ private:
         int in = 0, out = 0, stride = 0;
         std::vector<int> first, count;
         std::vector<int32_t> weights;
+        // The same for two pixels of three channels at a time, in eights: w w w 0 v v v 0.
+        std::vector<int32_t> pairs;
+        int pair_stride() const { return (stride + 1) / 2 * 8; }
         void prepare(int in_size, int out_size);
     };
 
+    // Along one row of the box, from whose first byte on `readable` bytes may be read.
+    void narrow(const uint8_t* in, int64_t readable, int channels, uint8_t* out) const;
+
     Axis rows_, columns_;
     std::vector<uint8_t> narrowed_;
-    std::vector<int32_t> sums_;
 };
 
 }  // namespace popnet
