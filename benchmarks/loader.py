@@ -1,20 +1,22 @@
-"""Images a second of the native resident loader against PyTorch's DataLoader with torchvision's transforms.
+"""Images a second of popnet's loaders, resident and FFCV's, against plain FFCV, PyTorch's DataLoader and tensors.
 
     python benchmarks/loader.py [--json benchmarks/results/loader.json]
+    python benchmarks/loader.py --sizes CIFAR --rows "resident, NHWC" "DataLoader, no workers"
 
-Both make, in one run on one machine, the same kind of epoch: 50,000 images of CIFAR's shape in a new random order,
-random crop with 4 pixels of zero padding, horizontal flip, normalisation to float32, batches of 512. The native side
-includes the epoch's permutation. The DataLoader side is what people write: RandomCrop(32, padding=4),
-RandomHorizontalFlip, ToTensor, Normalize on PIL images; it is timed over fewer batches, after the first has come. The
-target is over the DataLoader as it comes (`num_workers=0`); the ratio to the best number of workers stands beside it.
+Every row (benchmarks/loader_rows.py) makes the same kind of epoch, in one run on one machine, from files in the page
+cache to batches of normalised float32, in a new random order:
 
-The work is memory traffic: 3,072 bytes gathered and 12,288 written an image. Its time is measured for comparison: the
-same threads copying the epoch's images, in its order, and filling a batch's buffer with float32. That is plain copying,
-no floor: asking for lines ahead of their use, as the loader does, is a little faster.
+* CIFAR: 50,000 images of 32 pixels, random crop with 4 pixels of zero padding, flip; batches of 512.
+* JPEG: 2,000 JPEGs of 256 pixels, random resized crop to 224, flip; batches of 64. `resident` and `tensor augmentation`
+  begin with decoded pixels.
 
-Rounds of both sides alternate and the best of each counts, so that other work on the machine harms neither more. It
-still does harm: a DataLoader of two workers needs both cores to itself, and a disturbed one flatters the ratio. Trust
-runs in which 2 workers reach nearly twice the rate of 0.
+Each measurement is a process of its own, since FFCV sets its process's threads; it reads one epoch to compile and to
+fill caches, then counts the best of some. Rounds of all rows alternate and the best of each counts, so that other work
+on the machine harms none more than others. It still does harm: whoever needs both cores suffers most, which flatters
+the ratio to the DataLoader. Trust runs in which 2 workers reach nearly twice the rate of none.
+
+At CIFAR size the work is memory traffic: 3,072 bytes gathered and 12,288 written an image. `plain copying` does that
+and nothing else; it is no floor: asking for lines ahead of their use, as the resident loader does, is a little faster.
 
 What was learnt:
 
@@ -37,86 +39,78 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import loader_rows as rows
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from loader_rows import ROWS, SIZES
 
-from popnet import native
-from popnet.random import Source
-
-SHAPE = (50_000, 32, 32, 3)
-BATCH = 512
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
-TARGET = 150
+EPOCHS = 5
+"""That are timed in a process; the best counts."""
 
 
-class PilImages(Dataset):
-    """What torchvision's CIFAR10 is inside: arrays turned into PIL images, then transformed."""
+@dataclass(frozen=True)
+class Target:
+    """A ratio of two rows of a size that is to be reached."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.images = images
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
+    size: str
+    row: str
+    baseline: str
+    least: float
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.transform(Image.fromarray(self.images[index]))
+    def line(self, rates: Mapping[str, float]) -> str:
+        ratio = rates[self.row] / rates[self.baseline]
+        verdict = "reached" if ratio >= self.least else "MISSED"
+        return f"{self.row} over {self.baseline}: {ratio:.2f}, target {self.least:g}: {verdict}"
 
 
-def native_rate(images: Tensor, threads: int, epoch: int, layout: torch.memory_format) -> float:
-    """Images a second of one whole epoch, permutation included."""
-    count, height, width, channels = images.shape
-    out = torch.empty((BATCH, channels, height, width)).to(memory_format=layout)
+TARGETS = (
+    Target("CIFAR", rows.RESIDENT_NHWC, rows.DEFAULT_DATALOADER, 150),
+    Target("CIFAR", rows.RESIDENT_NHWC, rows.PLAIN_NHWC, 10),
+    Target("CIFAR", rows.RESIDENT_NCHW, rows.PLAIN_NCHW, 20),
+    Target("CIFAR", rows.OURS, rows.PLAIN_NHWC, 0.9),
+    Target("JPEG", rows.OURS, rows.PLAIN_NHWC, 0.9),
+)
+
+
+def measured(folder: Path, size: str, row: str, workers: int) -> float:
+    """Images a second of a row's best epoch, in this process."""
+    epoch_of = ROWS[row](folder, SIZES[size], workers)
+    if "DataLoader" in row:
+        return _rate_after_first_batch(epoch_of(0))
+    for _ in epoch_of(0):
+        pass
+    return max(_rate(epoch_of, epoch) for epoch in range(1, 1 + EPOCHS))
+
+
+def _rate(epoch_of: rows.Epoch, epoch: int) -> float:
     start = time.perf_counter()
-    order = native.permutation(count, seed=1, epoch=epoch, source=Source.SHUFFLE, threads=threads)
-    for indices in order.split(BATCH):
-        native.augment(
-            *(images, indices, out[: len(indices)]),
-            **{"seed": 1, "epoch": epoch, "mean": MEAN, "std": STD, "crop": 4, "flip": True, "threads": threads},
-        )
+    count = sum(epoch_of(epoch))
     return count / (time.perf_counter() - start)
 
 
-def floor_rate(images: Tensor, threads: int) -> float:
-    """Images a second if their bytes only had to be gathered, and as many float32 written."""
-    rows = images.view(len(images), -1)
-    pixels = torch.empty((BATCH, rows.shape[1]), dtype=torch.uint8)
-    out = torch.empty((BATCH, rows.shape[1]))
-    order = native.permutation(len(images), seed=1, epoch=0, source=Source.SHUFFLE)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def _rate_after_first_batch(batches: Iterator[int]) -> float:
+    next(batches)
     start = time.perf_counter()
-    for indices in order.split(BATCH):
-        torch.index_select(rows, 0, indices, out=pixels[: len(indices)])
-        out[: len(indices)].fill_(0.0)
-    rate = len(images) / (time.perf_counter() - start)
-    torch.set_num_threads(before)
-    return rate
-
-
-def dataloader_rate(images: np.ndarray, workers: int, batches: int) -> float:
-    """Images a second over `batches` batches, from the arrival of the first."""
-    loader = DataLoader(PilImages(images), batch_size=BATCH, shuffle=True, num_workers=workers)
-    batches_of_epoch = iter(loader)
-    next(batches_of_epoch)
-    start = time.perf_counter()
-    count = sum(len(next(batches_of_epoch)) for _ in range(batches))
+    count = sum(batches)
     return count / (time.perf_counter() - start)
+
+
+def measured_elsewhere(folder: Path, size: str, row: str, workers: int) -> float:
+    """The same, in a process of its own. Raises RuntimeError with what it said where it fails."""
+    command = [sys.executable, __file__, "--measure", size, row, "--folder", str(folder), "--workers", str(workers)]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(workers)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise RuntimeError(f"{row} at {size} size failed:\n{result.stderr[-2000:]}")
+    return float(result.stdout.split()[-1])
 
 
 def cpu_model() -> str:
@@ -128,55 +122,54 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def table(size: str, rates: Mapping[str, float]) -> str:
+    baselines = [name for name in (rows.DEFAULT_DATALOADER, rows.PLAIN_NHWC) if name in rates]
+    heads = "".join(f"{'of ' + name:>27}" for name in baselines)
+    lines = [f"{size + ' size':<28}{'images/s':>12}{heads}"]
+    for name, rate in rates.items():
+        ratios = "".join(f"{rate / rates[baseline]:>27.2f}" for baseline in baselines)
+        lines.append(f"{name:<28}{rate:>12,.0f}{ratios}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2, help="threads of the native loader")
-    parser.add_argument("--workers", type=int, nargs="+", default=[2], help="num_workers to try beside 0")
-    parser.add_argument("--batches", type=int, default=20, help="batches to time the DataLoader over")
-    parser.add_argument("--rounds", type=int, default=4, help="rounds of both sides; the best of each counts")
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes of every row")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all rows; the best of each counts")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="default: all")
     parser.add_argument("--json", type=Path, help="also write the numbers there")
+    parser.add_argument("--measure", nargs=2, metavar=("SIZE", "ROW"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.measure:
+        print(measured(arguments.folder, *arguments.measure, arguments.workers))
+        return
 
-    pixels = np.random.default_rng(1).integers(0, 256, SHAPE, dtype=np.uint8)
-    images = torch.from_numpy(pixels)
-    layouts = {"NHWC": torch.channels_last, "NCHW": torch.contiguous_format}
-    rates: dict[str, float] = defaultdict(float)
-    floor = 0.0
-    for epoch in range(arguments.rounds):
-        for workers in sorted({0, *arguments.workers}):
-            name = f"DataLoader, {workers} workers"
-            rates[name] = max(rates[name], dataloader_rate(pixels, workers, arguments.batches))
-        for _ in range(3):
-            for threads in sorted({1, arguments.threads}):
-                for layout, memory_format in layouts.items():
-                    name = f"native, {threads} thread(s), {layout}"
-                    rates[name] = max(rates[name], native_rate(images, threads, epoch, memory_format))
-            floor = max(floor, floor_rate(images, arguments.threads))
-    reference = rates["DataLoader, 0 workers"]
-    fastest = max(rate for name, rate in rates.items() if name.startswith("DataLoader"))
-    best = max(rate for name, rate in rates.items() if name.startswith(f"native, {arguments.threads} "))
-
-    print(f"{cpu_model()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
-    print(f"{'loader':<28}{'images/s':>12}{'ratio':>9}{'of copying':>12}")
-    for name, rate in rates.items():
-        print(f"{name:<28}{rate:>12,.0f}{rate / reference:>9.1f}{rate / floor:>12.1%}")
-    print(f"{'plain copying':<28}{floor:>12,.0f}")
-    verdict = "reached" if best >= TARGET * reference else "MISSED"
-    print(f"\nratio {best / reference:.0f} to the default DataLoader, target {TARGET}: {verdict}")
-    print(f"ratio {best / fastest:.0f} to the fastest DataLoader")
+    print(f"{cpu_model()}, {os.cpu_count()} cores, {arguments.workers} workers, torch {torch.__version__}")
+    found: dict[str, dict[str, float]] = {}
+    verdicts = []
+    for size in arguments.sizes:
+        rates = found[size] = defaultdict(float)
+        with tempfile.TemporaryDirectory() as temporary:
+            rows.write_images(Path(temporary), SIZES[size])
+            for _ in range(arguments.rounds):
+                for row in arguments.rows:
+                    rates[row] = max(rates[row], measured_elsewhere(Path(temporary), size, row, arguments.workers))
+        chosen = [t for t in TARGETS if t.size == size and {t.row, t.baseline} <= set(rates)]
+        verdicts += [f"{size} size: {target.line(rates)}" for target in chosen]
+        print(f"\n{table(size, rates)}")
+    print("\n" + "\n".join(verdicts))
 
     if arguments.json:
         result = {
             "benchmark": "loader",
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
+            "workers": arguments.workers,
             "torch": torch.__version__,
-            "images_per_second": {name: round(rate) for name, rate in rates.items()},
-            "plain_copying_images_per_second": round(floor),
-            "bytes_per_image": {"read": 3072, "written": 12288},
-            "ratio_to_default": round(best / reference, 1),
-            "ratio_to_fastest": round(best / fastest, 1),
-            "target_ratio": TARGET,
+            "images_per_second": {size: {name: round(rate) for name, rate in r.items()} for size, r in found.items()},
+            "targets": verdicts,
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
