@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from test_pictures import jpeg_bytes, smooth
 
@@ -337,37 +336,3 @@ def test_labels_of_other_test_sets(tmp_path: Path) -> None:
     mapping.write_text("{chair: n09}")
     with pytest.raises(DataError, match="'n09', for folder 'chair', is no class's name or number"):
         labels(tmp_path / "objects", names, mapping)
-
-
-def test_two_members_are_fed_from_one_reading(folder: Path) -> None:
-    """Members that share shuffle and augment seeds train on one reading's batches to the bits they have alone."""
-    from popnet import protocol
-    from popnet.engine.devices import platform
-    from popnet.engine.pictures import images_for, share_pictures
-    from popnet.training.trainer import Trainer
-
-    dataset = picture_sets.image_folder(folder / "train", folder / "val")
-    changes = {"resize": {"train": 32, "test": 32}, "augment": {"resized_crop": True}, "epochs": 1}
-    rows = [{"name": "a", "vary": ["init"]}]
-    experiment = {"name": "x", "recipe": recipe(**changes).model_dump(by_alias=True), "population": 2, "variants": rows}
-    members = protocol.plan(config.from_mapping(experiment), platform("cpu")).members
-    shared = share_pictures(dataset, "", from_files=False)
-    train, test = images_for(members[0].recipe, shared, shared.attach())
-    torch.set_num_threads(1)
-
-    def trainers() -> list[Trainer]:
-        return [Trainer(m, train, test, 20, (protocol.ORIGINAL,)) for m in members]
-
-    alone, together = trainers(), trainers()
-    plans = [trainer._plan(0) for trainer in together]
-    requests = plans[0].requests(16)
-    assert all(torch.equal(a.indices, b.indices) for a, b in zip(requests, plans[1].requests(16)))
-    batches = train.read(requests, members[0].recipe.augment, together[0]._training_buffer)
-    for trainer in together:
-        trainer.model.train()
-    for step, (request, images) in enumerate(zip(requests, batches)):
-        for trainer, plan in zip(together, plans):
-            trainer._step(plan, step, request.indices, images)
-    for one, other in zip(alone, together):
-        one._train_epoch(0)
-        assert all(torch.equal(value, other.weights()[name]) for name, value in one.weights().items())

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_beton import HALVES, make_folder
+from test_beton import recipe as image_recipe
 from test_cohort import DATASET
 from test_determinism import _as_yaml, _locked, bits, count_done, experiment, wait_for
 
 import popnet
-from popnet import engine, native
+from popnet import config, engine, native
 from popnet.data.resident import ResidentImages
 from popnet.engine import sizing
 from popnet.protocol import CONSTANTS, ORIGINAL, Member, Seeds, member
@@ -290,3 +292,22 @@ def test_equal_seeds_trained_again_are_equal_on_the_gpu(alone: dict[str, tuple[A
     assert len({alone[m.id] for m in rows["same"]}) == 1
     for name in ("init", "shuffle", "kernels", "late", "later", "poke"):
         assert len({alone[m.id][0] for m in rows[name]}) == len(rows[name]), f"the members of {name} must differ"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_pictures_are_fed_to_members_on_the_gpu(precision: str, tmp_path: Path) -> None:
+    """Made on the CPU and copied: one member at a time, and three that one reading feeds, with the same bits."""
+    make_folder(tmp_path / "train", classes=4, each=12, seed=1)
+    make_folder(tmp_path / "val", classes=4, each=3, seed=2)
+    dataset = {"name": "image_folder", "kwargs": {k: str(tmp_path / v) for k, v in HALVES.items()}}
+    changes = {"precision": precision, "resize": {"train": 20, "test": 24}, "augment": {"resized_crop": True}}
+    made = image_recipe(**changes).model_dump(by_alias=True) | {"dataset": dataset}
+    rows = [{"name": name, "vary": [name]} for name in ("init", "augment", "shuffle")]
+    content = {"name": "x", "recipe": made, "population": 3, "variants": rows}
+    found = []
+    for size in (1, 3):
+        result = popnet.run(config.from_mapping(content), tmp_path / f"{size}", device="cuda", cohort=size)
+        ledger = result.store.members()
+        assert set(ledger["status"]) == {"done"}, ledger["error"].tolist()
+        found.append((ledger["weights_digest"].to_dict(), ledger["predictions_digest"].to_dict()))
+    assert found[0] == found[1]

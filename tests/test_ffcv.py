@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pictures import jpeg_bytes, smooth
+from test_pictures import decoded_by_turbojpeg, jpeg_bytes, smooth, turbojpeg
 
 from popnet import native, protocol, random
 from popnet.config import Augment, Resize
@@ -119,6 +119,19 @@ def test_jpegs_are_the_same_for_any_number_of_workers_and_decoded_before(jpeg_fi
         assert all(equal(expected, epoch_of(loader, requests(epoch), CROPS)) for loader in loaders)
 
 
+def test_jpegs_are_libturbojpegs(tmp_path: Path) -> None:
+    """The pipeline's pixels are those of libturbojpeg called with the same flags, 0: neither resized nor augmented."""
+    library = turbojpeg()
+    encoded = [jpeg_bytes(smooth(30, 44, seed), subsampling=seed % 3) for seed in range(EXAMPLES)]
+    path = tmp_path / "same.beton"
+    write_beton(path, [Encoded(data, 30, 44, True) for data in encoded], np.zeros(EXAMPLES, np.int64), 3)
+    pixels = torch.from_numpy(np.stack([decoded_by_turbojpeg(library, data, 30, 44) for data in encoded]))
+    expected = ResidentImages(pixels, torch.zeros(EXAMPLES, dtype=torch.int64), MEAN, STD)
+    for workers in (1, 2, 4):
+        loader = ffcv_images(path, workers)
+        assert equal(epoch_of(expected, requests(0), Augment()), epoch_of(loader, requests(0), Augment()))
+
+
 def test_an_epoch_can_be_entered_directly_and_again(raw_file: Path) -> None:
     loader, other = ffcv_images(raw_file), ffcv_images(raw_file, 2)
     straight = [epoch_of(loader, requests(epoch), MOVES) for epoch in range(3)]
@@ -156,16 +169,31 @@ def test_a_seed_that_changes_inside_an_epoch(resident: ResidentImages, raw_file:
 
 def test_members_that_augment_differently_share_what_is_decoded(jpeg_file: Path) -> None:
     loader = ffcv_images(jpeg_file, 2, SIZES)
-    framing = native.random_framing(40, 40, CROPS.resized_crop.area, CROPS.resized_crop.aspect)  # type: ignore[union-attr]
-    options = {"mean": MEAN, "std": STD, "epoch": 1, "flip": True}
-    plain = CROPS.model_copy(update={"cutout": 0})
-    expected = {seed: epoch_of(loader, requests(1, augment=seed), plain) for seed in (1, 7)}
-    for number, batch in enumerate(loader.read_decoded(requests(1))):
-        places = torch.arange(len(batch.keys))
-        for seed in (1, 7):
+    wanted = {seed: requests(1, augment=seed) for seed in (1, 7)}
+    expected = {seed: epoch_of(loader, wanted[seed], CROPS) for seed in wanted}
+    for number, batch in enumerate(loader.read_decoded(wanted[1])):
+        for seed, request in ((seed, each[number]) for seed, each in wanted.items()):
             out = torch.empty_like(expected[seed][number])
-            native.picture_batch(batch.pictures, places, out, framing, seed=seed, keys=batch.keys, **options)
-            assert torch.equal(out, expected[seed][number])
+            assert torch.equal(loader.augmented(batch, request, CROPS, out), expected[seed][number])
+
+
+def test_readings_at_the_same_time_do_not_meet(raw_file: Path) -> None:
+    """Two members of one process, each in an order of its own, batch by batch; their pipelines serve who comes next."""
+    loader = ffcv_images(raw_file, 2)
+    wanted = [requests(1, shuffle=seed) for seed in (1, 2)]
+    expected = [epoch_of(loader, each, MOVES) for each in wanted]
+    outs = [torch.empty(BATCH, 3, 32, 32).to(memory_format=torch.channels_last) for _ in wanted]
+    readings = [
+        loader.read(each, MOVES, lambda _, request, out=out: out[: len(request.indices)])
+        for each, out in zip(wanted, outs)
+    ]
+    for number in range(len(wanted[0])):
+        for reading, batches in zip(readings, expected):
+            assert torch.equal(next(reading), batches[number])
+    for reading in readings:
+        reading.close()
+    assert [len(idle) for idle in loader.idle.values()] == [2]
+    assert loader.first(EXAMPLES).idle is loader.idle
 
 
 def test_views_are_read_from_the_file(images: np.ndarray, raw_file: Path) -> None:
@@ -221,7 +249,7 @@ def test_plain_ffcv_differs_from_run_to_run_and_popnets_does_not(raw_file: Path)
     """With FFCV's own operations, `seed=1` and two workers, the order is the seed's and the images are nobody's."""
     processes = [started(PLAIN, raw_file) for _ in range(2)]
     processes.append(started(OURS, raw_file, Path(__file__).parent))
-    first, second, restarted = (process.communicate(timeout=300)[0].split() for process in processes)
+    first, second, restarted = (process.communicate(timeout=900)[0].split() for process in processes)
     assert first[1] == second[1], "the order of the labels"
     assert first[0] != second[0], "the augmented images"
     here = epoch_of(ffcv_images(raw_file), requests(1), MOVES)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from popnet import native
 from popnet.config import Augment
 from popnet.data.beton import Beton
-from popnet.data.pictures import PictureImages
+from popnet.data.pictures import DecodedBatch, PictureImages
 from popnet.data.resident import BatchRequest, Buffers, operations
 from popnet.errors import ConfigError
 
@@ -37,70 +36,68 @@ def check_ffcv() -> None:
         raise ConfigError(f"loader: ffcv cannot be imported ({error}): {INSTALL}; or `loader: resident`") from error
 
 
-@dataclass(frozen=True)
-class SharedBatch:
-    """A batch whose pictures are decoded, and that each member augments by itself: `native.picture_batch(pictures,
-    torch.arange(len(keys)), out, framing, keys=keys, seed=..., ...)`. Valid until the next is asked for."""
-
-    pictures: native.Pictures
-    keys: Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class FfcvImages(PictureImages):
     """Pictures of a .beton file. `first` and `view_batch` read the mapped file directly.
 
-    One reading feeds as many members as share its requests (equal shuffle, augment and kernels seeds). Members whose
-    augment seeds differ share the decoding: `read_decoded`.
-
     Args:
         file: the file that `pictures` maps.
         batch_size: of all training batches but the last of an epoch.
+        idle: compiled pipelines that no reading uses, also those of `first`; compiling takes seconds.
     """
 
     file: Beton | None = None
     batch_size: int = 1
+    idle: dict[Hashable, list[Pipeline]] = field(default_factory=dict, repr=False)
 
     def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
         for number, (request, batch) in enumerate(self._batches(requests, augment, decode_only=False)):
             yield out(number, request).copy_(batch.permute(0, 3, 1, 2))
 
-    def read_decoded(self, requests: Sequence[BatchRequest]) -> Iterator[SharedBatch]:
-        """The batches' pictures, decoded only. Raises DataError as `read` does."""
+    def read_decoded(self, requests: Sequence[BatchRequest]) -> Generator[DecodedBatch, None, None]:
         table = self.pictures.table
         for request, batch in self._batches(requests, Augment(), decode_only=True):
             rows = table[request.indices].clone()
             rows[:, 0] = torch.arange(len(rows)) * batch.shape[1]
             rows[:, 1] = rows[:, 2] * rows[:, 3] * self.pictures.channels
             rows[:, 4] = 0
-            yield SharedBatch(native.pictures(batch.reshape(-1), rows, self.pictures.channels), request.indices)
+            pictures = native.pictures(batch.reshape(-1), rows, self.pictures.channels)
+            yield DecodedBatch(pictures, torch.arange(len(rows)), request.indices)
 
     def _batches(
         self, requests: Sequence[BatchRequest], augment: Augment, decode_only: bool
     ) -> Iterator[tuple[BatchRequest, Tensor]]:
         """One reading for each run of requests with one seed: only a member whose seeds change inside an epoch has
         more than one."""
-        pipeline = _pipeline(self, augment, decode_only)
-        for (seed, epoch), group in groupby(requests, lambda r: (r.augment_seed, r.epoch)):
-            run = list(group)
-            order = torch.cat([request.indices for request in run])
-            with closing(pipeline.read(order, seed, epoch)) as reading, self.named_errors():
-                yield from zip(run, reading)
+        with self._pipeline(augment, decode_only) as pipeline:
+            for (seed, epoch), group in groupby(requests, lambda r: (r.augment_seed, r.epoch)):
+                run = list(group)
+                order = torch.cat([request.indices for request in run])
+                with closing(pipeline.read(order, seed, epoch)) as reading, self.named_errors():
+                    yield from zip(run, reading, strict=True)
 
+    @contextmanager
+    def _pipeline(self, augment: Augment, decode_only: bool) -> Iterator[Pipeline]:
+        """A compiled pipeline for one reading: readings at the same time have one each."""
+        idle = self.idle.setdefault((augment, decode_only, len(self)), [])
+        pipeline = idle.pop() if idle else self._compiled(augment, decode_only)
+        try:
+            yield pipeline
+        finally:
+            idle.append(pipeline)
 
-@lru_cache(maxsize=4)  # compiling takes seconds; members of one recipe in one process share what is compiled
-def _pipeline(images: FfcvImages, augment: Augment, decode_only: bool) -> Pipeline:
-    from popnet.data.ffcv_pipeline import Pipeline
+    def _compiled(self, augment: Augment, decode_only: bool) -> Pipeline:
+        from popnet.data.ffcv_pipeline import Pipeline
 
-    assert images.file is not None
-    channels, height, width = images.train_shape
-    job = native.PictureJob(
-        images.pictures,
-        (height, width, channels),
-        images.training_framing(augment),
-        mean=images.mean,
-        std=images.std,
-        **operations(augment, images.mean),
-    )
-    fields = images.file.image_field, images.file.other_fields
-    return Pipeline(images.file.path, *fields, job, images.batch_size, images.threads, decode_only)
+        assert self.file is not None
+        channels, height, width = self.train_shape
+        job = native.PictureJob(
+            self.pictures,
+            (height, width, channels),
+            self.training_framing(augment),
+            mean=self.mean,
+            std=self.std,
+            **operations(augment, self.mean),
+        )
+        fields = self.file.image_field, self.file.other_fields
+        return Pipeline(self.file.path, *fields, job, self.batch_size, self.threads, decode_only)

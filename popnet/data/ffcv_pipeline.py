@@ -5,6 +5,7 @@ What FFCV is made to do differently, and why:
 * Its random operations draw from generators that nobody seeds. Here the pipeline is one operation, whose draws are
   functions of (seed, epoch, image).
 * It sets PyTorch's number of threads to its own, which would change what a training computes: it sets numba's alone.
+* Where there is a GPU, it makes streams and events on it: batches stay on the CPU here, and it leaves the GPU alone.
 * Its own threads come from numba, whose pool cannot serve two loaders at once: the operation is compiled for one
   thread, and the native code divides the batch.
 * numba freezes what compiled code captures: it captures addresses, and the native job behind them changes.
@@ -28,7 +29,7 @@ from popnet import native
 from popnet.errors import DataError
 
 _torch_threads = torch.get_num_threads()
-from ffcv.loader import Loader  # noqa: E402
+from ffcv.loader import Loader, epoch_iterator  # noqa: E402
 from ffcv.pipeline import PipelineSpec  # noqa: E402
 from ffcv.pipeline.allocation_query import AllocationQuery  # noqa: E402
 from ffcv.pipeline.compiler import Compiler  # noqa: E402
@@ -44,6 +45,7 @@ def _set_numba_threads(compiler: Any, threads: int) -> None:
 
 
 Compiler.set_num_threads = classmethod(_set_numba_threads)
+epoch_iterator.IS_CUDA = False
 
 
 class _Fill(Operation):  # type: ignore[misc]
@@ -112,7 +114,7 @@ class _Order(TraversalOrder):  # type: ignore[misc]
 
 
 class Pipeline:
-    """FFCV over one .beton file. One reading at a time: a new one ends the one before.
+    """FFCV over one .beton file, for one reading at a time.
 
     Args:
         path: the file.
@@ -148,39 +150,36 @@ class Pipeline:
             drop_last=False,
             batches_ahead=2,
         )
-        self._running: Any = None
 
     def read(self, order: Tensor, seed: int, epoch: int) -> Generator[Tensor, None, None]:
         """Batches of the pictures `order`, int64 [n], in turn; each is overwritten after the next is asked for."""
-        self._end()
         self._job.enter(seed, epoch)
         self._order.order = order.contiguous().numpy()
         self._loader.next_epoch = epoch
-        running = self._running = iter(self._loader)
+        running = iter(self._loader)
         try:
             while True:
                 try:
-                    _, (batch,) = running.output_queue.get(timeout=1.0)
+                    made = running.output_queue.get(timeout=1.0)
                 except queue.Empty:
                     if running.is_alive():
                         continue
                     raise DataError(f"{self._path}: FFCV's pipeline stopped; its error stands above") from None
-                except TypeError:  # None: the end
+                if made is None:
                     return
                 self._job.check()
+                _, (batch,) = made
                 yield torch.from_numpy(batch)
         finally:
-            if self._running is running:
-                self._end()
+            _end(running)
 
-    def _end(self) -> None:
-        """Stop the reading that is under way, if one is, and wait until nothing of it works any more."""
-        if self._running is not None:
-            self._running.close()
-            while self._running.is_alive():
-                try:
-                    self._running.output_queue.get(timeout=0.05)
-                except queue.Empty:
-                    continue
-            self._running.join()
-            self._running = None
+
+def _end(running: Any) -> None:
+    """Stop a reading, and wait until nothing of it works any more."""
+    running.close()
+    while running.is_alive():
+        try:
+            running.output_queue.get(timeout=0.05)
+        except queue.Empty:
+            continue
+    running.join()

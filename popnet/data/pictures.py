@@ -17,6 +17,21 @@ from popnet.errors import DataError
 from popnet.protocol import View
 
 
+@dataclass(frozen=True)
+class DecodedBatch:
+    """A batch before anything random happens to it, for members that augment it by themselves.
+
+    Attributes:
+        pictures: raw ones; valid until the next batch is asked for.
+        places: int64 [batch], which of them make the batch.
+        keys: int64 [batch], the images' numbers in the training set, which their draws depend on.
+    """
+
+    pictures: native.Pictures
+    places: Tensor
+    keys: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PictureImages:
     """Pictures and labels, and how they become batches.
@@ -75,22 +90,30 @@ class PictureImages:
         return native.random_framing(side, side, crop.area, crop.aspect)
 
     def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
-        framing = self.training_framing(augment)
-        for number, request in enumerate(requests):
-            with self.named_errors():
-                batch = native.picture_batch(
-                    self.pictures,
-                    request.indices,
-                    out(number, request),
-                    framing,
-                    mean=self.mean,
-                    std=self.std,
-                    seed=request.augment_seed,
-                    epoch=request.epoch,
-                    threads=self.threads,
-                    **operations(augment, self.mean),
-                )
-            yield batch
+        for number, (request, batch) in enumerate(zip(requests, self.read_decoded(requests))):
+            yield self.augmented(batch, request, augment, out(number, request))
+
+    def read_decoded(self, requests: Sequence[BatchRequest]) -> Generator[DecodedBatch, None, None]:
+        """The batches in turn, for `augmented`. Raises DataError as `read` does."""
+        for request in requests:
+            yield DecodedBatch(self.pictures, request.indices, request.indices)
+
+    def augmented(self, batch: DecodedBatch, request: BatchRequest, augment: Augment, out: Tensor) -> Tensor:
+        """Fill `out`, on the CPU, with the batch that `request` asks for."""
+        with self.named_errors():
+            return native.picture_batch(
+                batch.pictures,
+                batch.places,
+                out,
+                self.training_framing(augment),
+                mean=self.mean,
+                std=self.std,
+                seed=request.augment_seed,
+                epoch=request.epoch,
+                keys=batch.keys,
+                threads=self.threads,
+                **operations(augment, self.mean),
+            )
 
     def view_batch(self, indices: Tensor, out: Tensor, view: View) -> Tensor:
         """Fill `out` with one view of the pictures `indices`: of resized ones, the square moves by the view's shift.

@@ -149,8 +149,6 @@ def run(
     _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
     gpus = _gpus(wanted, workers, executor, experiment.cohort if cohort is None else cohort)
     datasets = _load(recipes)
-    if gpus is not None:
-        _check_loaders(recipes.values(), datasets)
     _check_models(wanted, datasets)
     steps = {
         key: steps_per_epoch(recipe, _examples(recipe, datasets[_dataset_key(recipe)]))
@@ -217,17 +215,6 @@ def _gpus(wanted: Plan, workers: int | None, executor: str, cohort: int | None) 
     if any(m.recipe.language is not None for m in wanted.members):
         raise ConfigError("language models train on CPUs: use device 'cpu'")
     return Gpus(names[:workers], cohort)
-
-
-def _check_loaders(recipes: Collection[Recipe], datasets: Mapping[str, AnyDataset]) -> None:
-    """A GPU trains on images that stay in its memory. Raises ConfigError."""
-    for recipe in recipes:
-        resident = recipe.loader.name != "ffcv" and recipe.resize is None
-        if not (resident and isinstance(datasets[_dataset_key(recipe)], Dataset)):
-            raise ConfigError(
-                f"dataset {recipe.dataset.label!r}: a GPU trains on images of one size that stay in its memory: use "
-                "device 'cpu' for recipe.resize, recipe.loader=ffcv and pictures in files"
-            )
 
 
 def _train(training: Training, executor: Executor, reporter: Reporter) -> None:

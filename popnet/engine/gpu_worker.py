@@ -6,18 +6,25 @@ import os
 import platform as machine
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
+from popnet.config import Recipe
+from popnet.data.feeding import DevicePictures, Feed
+from popnet.data.pictures import PictureImages
+from popnet.data.resident import Images, ResidentImages
 from popnet.engine import sizing
 from popnet.engine.cohort import Cohort
 from popnet.engine.devices import platform
 from popnet.engine.jobs import Job, Noted, Ready
+from popnet.engine.pictures import SharedPictures, images_for
 from popnet.engine.serving import Emit, StoreFiles, serve
 from popnet.engine.sharing import SharedDataset
+from popnet.protocol import Member
 from popnet.training.memory import is_lost
 from popnet.training.numerics import EXCLUSIVE
 from popnet.training.rack import Rack
@@ -35,9 +42,11 @@ class GpuWorker:
         size: members at once; None: from memory and a short measurement, when the first job comes.
     """
 
-    def __init__(self, connection: Connection, data: dict[str, tuple[SharedDataset, Any]], size: int | None) -> None:
+    def __init__(
+        self, connection: Connection, data: dict[str, tuple[SharedDataset | SharedPictures, Any]], size: int | None
+    ) -> None:
         self._connection, self._shared = connection, data
-        self._resident: dict[str, Any] = {}
+        self._opened: dict[Hashable, tuple[Images | Feed, Images]] = {}
         self._rack = Rack(_DEVICE)
         self._sized = size is not None
         self._cohort = Cohort(size or 1, self._open, self._train, connection.send, self._announce)
@@ -91,8 +100,8 @@ class GpuWorker:
         slot = self._open()
         slot.warn = note
         try:
-            with slot.entered():
-                slot.prepare(job.member, *self._data(job))
+            with self._data(job) as data, slot.entered():
+                slot.prepare(job.member, *data)
         except BaseException:
             slot.close()
             raise
@@ -105,18 +114,50 @@ class GpuWorker:
             train, test, classes = resident
             return slot.trainer(job.member, train, test, classes, job.views)
 
-        serve(job, self._shared[job.dataset][0], self._data(job), StoreFiles(), emit, trainer)
+        with self._data(job) as data:
+            serve(job, self._shared[job.dataset][0], data, StoreFiles(), emit, trainer)
 
-    def _data(self, job: Job) -> tuple[Any, Any, int]:
-        """The job's training and test images on the device, and the number of classes."""
-        shared, (train, test) = self._shared[job.dataset]
-        with EXCLUSIVE:  # a capture in another slot must not meet the synchronisation of the whole device
-            if job.dataset not in self._resident:
-                self._resident[job.dataset] = (train.to(_DEVICE), test.to(_DEVICE))
-                torch.cuda.synchronize(_DEVICE)
-            on_device, tests = self._resident[job.dataset]
+    @contextmanager
+    def _data(self, job: Job) -> Iterator[tuple[Images, Images, int]]:
+        """The job's training and test images, made on the device or for it, and the number of classes."""
+        train, test = self._open_data(job)
+        classes = self._shared[job.dataset][0].classes
+        if isinstance(train, Feed):
+            with train.member(_order(job.member)) as fed:
+                yield fed, test, classes
+            return
         examples = job.member.recipe.train_examples
-        return on_device if examples is None else on_device.first(examples), tests, shared.classes
+        yield train if examples is None else train.first(examples), test, classes
+
+    def _open_data(self, job: Job) -> tuple[Images | Feed, Images]:
+        """Images in the device's memory, one copy for all recipes; or what reads a recipe's pictures for it."""
+        recipe = job.member.recipe
+        with EXCLUSIVE:  # a capture in another slot must not meet the synchronisation of the whole device
+            train, test = images_for(recipe, *self._shared[job.dataset])
+            key = (job.dataset, recipe.digest) if isinstance(train, PictureImages) else job.dataset
+            if key not in self._opened:
+                fed = Feed(_first(train, recipe), _DEVICE) if isinstance(train, PictureImages) else _on_device(train)
+                self._opened[key] = fed, _on_device(test)
+                torch.cuda.synchronize(_DEVICE)
+            return self._opened[key]
+
+
+def _first(train: PictureImages, recipe: Recipe) -> PictureImages:
+    return train if recipe.train_examples is None else train.first(recipe.train_examples)
+
+
+def _on_device(images: Images) -> Images:
+    if isinstance(images, PictureImages):
+        return DevicePictures(images, _DEVICE)
+    assert isinstance(images, ResidentImages)
+    return images.to(_DEVICE)
+
+
+def _order(m: Member) -> Hashable:
+    """What the orders of a member's epochs follow from, beside its recipe."""
+    reordered = m.recipe.kernels.mode == "reorder"
+    seeds = [(seeds.shuffle, seeds.kernels if reordered else 1) for seeds in (m.seeds, m.base)]
+    return *seeds, m.onset, m.until_step
 
 
 def _end_process(died: threading.ExceptHookArgs) -> None:

@@ -40,8 +40,8 @@ class SlotTrainer(Trainer):
         self,
         slot: Slot,
         member: Member,
-        train: ResidentImages,
-        test: ResidentImages,
+        train: Images,
+        test: Images,
         classes: int,
         views: Sequence[View],
     ) -> None:
@@ -152,10 +152,8 @@ class Slot:
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             yield
 
-    def trainer(
-        self, member: Member, train: ResidentImages, test: ResidentImages, classes: int, views: Sequence[View]
-    ) -> Trainer:
-        """A trainer of `member` in this slot; the one before must be done. The data lie on the slot's device.
+    def trainer(self, member: Member, train: Images, test: Images, classes: int, views: Sequence[View]) -> Trainer:
+        """A trainer of `member` in this slot; the one before must be done. Batches are made for the slot's device.
 
         Raises:
             DeviceTooSmall: this slot computes other bits than the first one.
@@ -165,16 +163,16 @@ class Slot:
         self._load(member, train, classes)
         return SlotTrainer(self, member, train, test, classes, views)
 
-    def prepare(self, member: Member, train: ResidentImages, test: ResidentImages, classes: int) -> None:
+    def prepare(self, member: Member, train: Images, test: Images, classes: int) -> None:
         """Make what members like this one train in, unless it is there already."""
         program = _program(member, len(train), len(test))
         if self._parts is not None and program == self._program and member.recipe.optimizer.import_path is None:
             return
         self.clear()
-        recipe = member.recipe
-        _, height, width, channels = train.images.shape
-        self._parts = make_parts(recipe, 1, (channels, height, width), classes, self._device)
+        self._parts = make_parts(member.recipe, 1, train.train_shape, classes, self._device)
         if self._capture and self._can_capture(program, member, train, classes):
+            assert isinstance(train, ResidentImages)
+            assert isinstance(test, ResidentImages)
             self._capture_all(program, member, train, test)
         self._program = program
 
@@ -202,8 +200,11 @@ class Slot:
     def synchronize(self) -> None:
         self._stream.synchronize()
 
-    def _can_capture(self, program: _Program, member: Member, train: ResidentImages, classes: int) -> bool:
+    def _can_capture(self, program: _Program, member: Member, train: Images, classes: int) -> bool:
         recipe = member.recipe
+        if not isinstance(train, ResidentImages):
+            self.warn(f"model {recipe.model.label!r} trains without CUDA graphs: its images are made on the CPU")
+            return False
         obstacle = uncaptured_part(recipe)
         if obstacle is None and steps_per_epoch(recipe, len(train)) == 0:
             return False
@@ -261,10 +262,9 @@ class Slot:
             logits = graphs.evaluate(test, (ORIGINAL,), evaluation_batch, False)
         return digest({"weights": self.parts.flat.values.cpu(), "logits": logits.cpu()})
 
-    def _load(self, member: Member, train: ResidentImages, classes: int) -> None:
+    def _load(self, member: Member, train: Images, classes: int) -> None:
         """Bring everything to the state before the member's first step."""
-        _, height, width, channels = train.images.shape
-        source = initialised_model(member.recipe, member.init_seed, (channels, height, width), classes)
+        source = initialised_model(member.recipe, member.init_seed, train.train_shape, classes)
         tensors = dict(source.named_parameters()) | dict(source.named_buffers())
         model = self.parts.model
         with torch.no_grad():
