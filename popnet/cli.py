@@ -433,6 +433,37 @@ def theory_command(
     Console(soft_wrap=True).print(f"report in {theory.write(read, output, name, title)}", highlight=False)
 
 
+@app.command("predict")
+def predict_command(
+    source: Annotated[str, typer.Argument(metavar="STORE", help="A store or one of its rows; its runs keep weights.")],
+    pictures: Annotated[Path, typer.Argument(help="A folder with a folder of pictures for each class, or a .beton.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.npz")],
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML or JSON: folder: class, where folders are not called as classes are.")
+    ] = None,
+    device: DeviceOption = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Test trained runs on another test set, as ImageNet-V2, -R, -Sketch or ObjectNet; for `popnet theory` and compare.
+
+    Example: popnet predict runs/imagenet_resnet18 imagenet-sketch sketch.npz
+    """
+    from rich.progress import Progress
+
+    from popnet.engine.predicting import predict
+
+    with Progress(console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(output.name, total=None)
+        accuracies = predict(
+            *(source, pictures, output, mapping, device, force),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    line = f"{output}: {len(accuracies)} runs, accuracy {accuracies.mean():.2f} %"
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
 # -- First contact: doctor, new, schema -------------------------------------------------------------------------------
 
 

@@ -89,6 +89,26 @@ def mapped_pictures(file: Beton) -> AttachedPictures:
     return AttachedPictures(pictures, torch.from_numpy(file.labels), BetonPictures(file).name_of, file)
 
 
+def encoded_pictures(source: PictureSource) -> AttachedPictures:
+    """Pictures as they are stored, JPEGs not decoded: mapped where they lie in a .beton file, else read into memory.
+
+    Raises:
+        DataError: a picture that cannot be read, named.
+    """
+    if isinstance(source, BetonPictures):
+        return mapped_pictures(source.file)
+    table = source.table.copy()
+    table[:, 0] = np.cumsum(table[:, 1]) - table[:, 1]
+    data = np.empty(int(table[:, 1].sum()), np.uint8)
+    for index, (offset, size, *_) in enumerate(table):
+        encoded = source.encoded(index)
+        if encoded.data.size != size:
+            raise DataError(f"{source.name_of(index)}: changed its size while it was read")
+        data[offset : offset + size] = encoded.data
+    pictures = native.pictures(torch.from_numpy(data), torch.from_numpy(table), source.channels)
+    return AttachedPictures(pictures, torch.from_numpy(source.labels), source.name_of)
+
+
 def image_shape(recipe: Recipe, dataset: Dataset | PictureDataset) -> tuple[int, int, int]:
     """Channels, height and width of the images that the model is trained on.
 

@@ -23,7 +23,7 @@ from popnet.metrics.comparison import Sample, example_losses
 from popnet.metrics.populations import finished_members, member_logits, population_logits
 from popnet.metrics.stored import stored_plans
 from popnet.metrics.theory.packed import PackedErrors, as_array
-from popnet.protocol import Population
+from popnet.protocol import Member, Population
 from popnet.store import Store, load_tensors
 
 _PREDICTION_FILES = (".npz", ".npy", ".safetensors")
@@ -113,13 +113,13 @@ def read(source: str, labels: str | Path | None = None, column: str | None = Non
     Raises:
         ConfigError, DataError, StoreError: what is wrong with the source, and what to do.
     """
-    path, variant = _split(source)
+    path, _ = _split(source)
     if path.suffix in _TABLES:
         runs = _read_table(path, column)
     elif path.suffix in _PREDICTION_FILES:
         runs = _read_predictions(path, labels)
     else:
-        runs = _read_store(path, variant, source)
+        runs = _read_store(source)
     members = len(next(iter(runs.samples.values())).values)
     if members < least:
         raise DataError(f"{source}: holds {members} finished run(s), and at least {least} are needed")
@@ -249,7 +249,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 # Stores.
 
 
-def _read_store(path: Path, variant: str | None, source: str) -> Runs:
+def stored_population(source: str) -> tuple[Store, Population, list[Member]]:
+    """The store and the row that a source names, and the row's finished members, at least one."""
+    path, variant = _split(source)
     experiment: str | None = None
     if not (path / "store.json").exists():
         if path.is_dir():
@@ -265,6 +267,11 @@ def _read_store(path: Path, variant: str | None, source: str) -> Runs:
     members = finished_members(population, frozenset(store.done()))
     if not members:
         raise DataError(f"{source}: no run of {population.name!r} is finished")
+    return store, population, members
+
+
+def _read_store(source: str) -> Runs:
+    store, population, members = stored_population(source)
     truth = store.labels(members[0].id)
     seeds: tuple[Hashable, ...] | None = tuple((*m.seeds.items(), m.replica) for m in members)
     if population.variant.ensemble > 1:
@@ -272,7 +279,7 @@ def _read_store(path: Path, variant: str | None, source: str) -> Runs:
         seeds = None
     else:
         blocks = (member_logits(store, m, population) for m in members)
-    runs = from_predictions(f"{path}:{population.name}", blocks, truth, seeds)
+    runs = from_predictions(f"{store.path}:{population.name}", blocks, truth, seeds)
     return replace(runs, variant=population.variant, recipe=members[0].recipe)
 
 
