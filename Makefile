@@ -22,12 +22,13 @@ GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_MINUTES ?= 8
 GPU_NAME := import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU")
 
-.PHONY: gpu-check gpu-build gpu-bench help setup system quickstart test test-slow lint format docs clean
+.PHONY: gpu-check gpu-build gpu-bench help setup system quickstart test test-slow coverage lint format docs clean
 
 help:
 	@echo "make quickstart   set up, then train the quickstart's populations and print their table"
 	@echo "make test         set up, then run the tests"
 	@echo "make test-slow    the tests that take minutes"
+	@echo "make coverage     the tests of both kinds, and which lines of popnet they do not run"
 	@echo "make lint         ruff, format check, mypy, clang-format"
 	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make format       reformat Python and C++"
@@ -97,6 +98,12 @@ test: setup $(VENV)/.test-system
 
 test-slow: setup
 	@$(PY) -m pytest -m slow
+
+# What only a GPU runs is left out, by name, in pyproject.toml.
+coverage: setup $(VENV)/.test-system
+	@mkdir -p build/coverage && $(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest -m "not gpu"
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report
 
 lint: setup
 	@$(VENV)/bin/ruff check .

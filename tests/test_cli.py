@@ -161,7 +161,7 @@ def test_a_store_opened_by_two_runs_at_once(call, same_file, trained_copy):
     try:
         assert_one_sentence(
             call("run", same_file, "--store", trained_copy),
-            f"{trained_copy}: in use by another run (process {os.getpid()}): wait for it, or choose another --store",
+            f"{trained_copy}: in use by another run (process {os.getpid()}): wait for it (--wait), or choose ",
         )
     finally:
         store.unlock()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def open_beton(path: str | os.PathLike[str]) -> Beton:
 
 
 def _parsed(file: Path, read: Callable[[int], bytes], size: int) -> Beton:
-    def records(dtype: np.dtype, count: int, what: str) -> NDArray:
+    def records(dtype: np.dtype, count: int, what: str) -> NDArray[Any]:
         needed = dtype.itemsize * count
         if needed > size:
             raise DataError(f"{file}: cut short: its {what} would be larger than the file's {size:,} bytes")
@@ -118,7 +119,7 @@ def _parsed(file: Path, read: Callable[[int], bytes], size: int) -> Beton:
     return Beton(file, table, labels, 3 if shape is None else shape[2], names[image], others)
 
 
-def _image_field(file: Path, kinds: list[int], descriptions: NDArray) -> int:
+def _image_field(file: Path, kinds: list[int], descriptions: NDArray[Any]) -> int:
     for number, kind in enumerate(kinds):
         if kind == _RGB or (kind == _ARRAY and _array_shape(descriptions[number]["arguments"]) is not None):
             return number
@@ -135,7 +136,7 @@ def _array_shape(arguments: NDArray[np.uint8]) -> tuple[int, int, int] | None:
     return shape[0], shape[1], shape[2]
 
 
-def _places(file: Path, size: int, begin: int) -> NDArray:
+def _places(file: Path, size: int, begin: int) -> NDArray[Any]:
     if not 0 < begin <= size or (size - begin) % _PLACE.itemsize:
         raise DataError(f"{file}: cut short: its table of places lies beyond the end; make or copy it again")
     with file.open("rb") as stream:
@@ -146,7 +147,7 @@ def _places(file: Path, size: int, begin: int) -> NDArray:
     return places[np.argsort(places["offset"], kind="stable")]
 
 
-def _table(metadata: NDArray, shape: tuple[int, int, int] | None) -> NDArray[np.int64]:
+def _table(metadata: NDArray[Any], shape: tuple[int, int, int] | None) -> NDArray[np.int64]:
     table = np.zeros((len(metadata), 5), np.int64)
     if shape is not None:
         table[:, 0] = metadata
@@ -159,7 +160,7 @@ def _table(metadata: NDArray, shape: tuple[int, int, int] | None) -> NDArray[np.
     return table
 
 
-def _place_images(file: Path, table: NDArray[np.int64], places: NDArray, channels: int) -> None:
+def _place_images(file: Path, table: NDArray[np.int64], places: NDArray[Any], channels: int) -> None:
     """Enter the images' sizes. Raises DataError for an image without its place."""
     found = np.searchsorted(places["offset"], table[:, 0].astype(np.uint64))
     known = found < len(places)
@@ -252,7 +253,7 @@ def _write(stream, images, labels, channels, progress) -> None:  # type: ignore[
     stream.write(metadata.tobytes())
 
 
-def _descriptions(kind: int, shape: tuple[int, int] | None, channels: int) -> NDArray:
+def _descriptions(kind: int, shape: tuple[int, int] | None, channels: int) -> NDArray[Any]:
     fields = np.zeros(2, _FIELD)
     for field, number, name in zip(fields, (kind, _INT), (b"image", b"label")):
         field["kind"] = number

@@ -26,7 +26,7 @@ from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
 from popnet.engine.training import Executor, Training, missing_members
-from popnet.errors import ConfigError, PopnetError, StoreError
+from popnet.errors import ConfigError, PopnetError, StoreError, nearest
 from popnet.metrics.divergence import divergence_table
 from popnet.metrics.language_populations import language_table
 from popnet.metrics.populations import similarity_table, variability_table
@@ -86,7 +86,7 @@ class Result:
         """
         name = self.main_table if name is None else name
         if name not in TABLES:
-            raise ConfigError(f"no table {name!r}; {config.nearest(name, TABLES)}")
+            raise ConfigError(f"no table {name!r}; {nearest(name, TABLES)}")
         if name in ("variability", "language") and name != self.main_table:
             kind = "language models" if self.main_table == "language" else "models of images"
             raise ConfigError(
@@ -267,7 +267,7 @@ def _check_arguments(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}: at least 1 is needed")
     if executor not in EXECUTORS:
-        raise ConfigError(f"unknown executor {executor!r}; {config.nearest(executor, EXECUTORS)}")
+        raise ConfigError(f"unknown executor {executor!r}; {nearest(executor, EXECUTORS)}")
     if executor == "ray" and find_spec("ray") is None:
         raise ConfigError("executor 'ray' needs Ray: pip install 'popnet[ray]'")
     for name, minutes in (("checkpoint_minutes", checkpoint_minutes), ("hang_minutes", hang_minutes)):

@@ -29,6 +29,8 @@ GPU_ENVIRONMENT = {
 """What a process on a GPU needs before CUDA starts: workspaces of one size, without which cuBLAS is not deterministic,
 and a hardware queue for each stream."""
 
+_SECONDS_TO_END = 2.0
+
 _MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -100,9 +102,9 @@ class LocalExecutor:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
-            worker.process.kill()
+            worker.process.terminate()
         for worker in self._workers:
-            worker.process.wait()
+            _end(worker.process)
             worker.connection.close()
         self._workers.clear()
 
@@ -190,3 +192,12 @@ class LocalExecutor:
             hint = " (killed, perhaps for lack of memory)" if name == "SIGKILL" else ""
             return f"the worker process was ended by {name}{hint}"
         return f"the worker process ended with exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was asked to end; one that cannot, for it is stopped or stuck, is killed."""
+    try:
+        process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

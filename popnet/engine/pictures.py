@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -231,7 +232,7 @@ def share_pictures(dataset: PictureDataset, labels_digest: str, from_files: bool
     Raises:
         DataError: a picture that cannot be read, named.
     """
-    arrays: dict[str, NDArray] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     files: list[Path | None] = []
     for part, source in (("train", dataset.train), ("test", dataset.test)):
         arrays[f"{part}_labels"] = source.labels
@@ -263,7 +264,9 @@ def _decoded(source: PictureSource) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return pixels, table
 
 
-def images_for(recipe: Recipe, shared: SharedDataset | SharedPictures, attached: tuple) -> tuple[Images, Images]:
+def images_for(
+    recipe: Recipe, shared: SharedDataset | SharedPictures, attached: tuple[Any, ...]
+) -> tuple[Images, Images]:
     """The recipe's loaders of the training and the test images.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class SlotTrainer(Trainer):
             marks.pop(0).synchronize()
         self.on_step()
 
-    def _predict(self, views: Sequence[View], test: Images | None = None) -> NDArray:
+    def _predict(self, views: Sequence[View], test: Images | None = None) -> NDArray[Any]:
         graphs = self._slot.graphs
         if graphs is None or test is not None:  # hooks of features see no replay
             return super()._predict(views, test)
