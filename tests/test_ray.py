@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_engine import INIT, Counter, experiment
 
 import popnet
-from popnet.engine import run
+from popnet.engine import Interrupted, run
+from popnet.engine.sharing import SharedDataset, share
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
 
-from popnet.engine.ray import _aligned  # noqa: E402
+from popnet.engine.ray import _aligned, _put  # noqa: E402
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -37,6 +41,65 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+def test_data_lie_once_in_the_memory_of_each_node(cluster: Any) -> None:
+    """Every process of a node finds the bytes in one place of the store that Ray keeps in that node's memory."""
+    data = popnet.data.load("synthetic", train=1000, test=10)
+    local = share(data, "")
+    assert isinstance(local, SharedDataset)
+    shared = _put(local)
+    os.close(local.memory.descriptor)
+
+    def place(address: int) -> tuple[str, str, int]:
+        """The file that is mapped at an address, its inode, and where in it the address lies."""
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, _, offset, _, inode, *path = line.split()
+            first, last = (int(end, 16) for end in span.split("-"))
+            if first <= address < last:
+                return " ".join(path), inode, address - first + int(offset, 16)
+        raise AssertionError(f"nothing is mapped at {address:#x}")
+
+    @ray.remote(num_cpus=1, max_calls=1, scheduling_strategy="SPREAD")
+    def look(shared: SharedDataset) -> tuple[str, int, tuple[str, str, int], int]:
+        pixels = shared.memory.tensors()["train_images"]
+        total = int(pixels.sum(dtype=torch.int64))
+        return ray.get_runtime_context().get_node_id(), os.getpid(), place(pixels.data_ptr()), total
+
+    found = ray.get([look.remote(shared) for _ in range(4)])
+    assert {total for *_, total in found} == {int(data.train_images.sum(dtype=np.int64))}
+    assert len({process for _, process, *_ in found}) == 4
+    nodes = {node for node, *_ in found}
+    assert len(nodes) > 1
+    assert len({(node, where) for node, _, where, _ in found}) == len(nodes)
+    assert all("plasma" in path for *_, (path, _, _), _ in found)
+
+
+class Stopper(Counter):
+    """Ctrl-C, as soon as a member is finished."""
+
+    def member(self, failed: bool = False) -> None:
+        super().member(failed)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(cluster: Any, tmp_path: Path) -> None:
+    made = experiment([INIT], 6)
+    stopper = Stopper()
+    with pytest.raises(Interrupted) as stopped:
+        run(made, tmp_path / "ray", executor="ray", workers=2, reporter=stopper)
+    assert stopped.value.code == 130
+    kept = set(popnet.open_store(tmp_path / "ray").done())
+    assert 1 <= len(kept) < 6
+    ends = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:  # no worker holds a core
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    counter = Counter()
+    there = run(made, tmp_path / "ray", executor="ray", workers=2, reporter=counter)
+    assert counter.trained == 6 - len(kept)
+    here = run(made, tmp_path / "local", workers=2)
+    pd.testing.assert_frame_equal(there.table(), here.table(), check_exact=True)
 
 
 class Remover(Counter):
