@@ -153,6 +153,7 @@ def plan(
         Console().print(
             f"{cost.saved:.0%} of the epochs are saved by sharing; about {_hours(cost.hours)} on this machine"
         )
+        Console().print(_HOW_ESTIMATED)
 
 
 @app.command()
@@ -744,6 +745,12 @@ def _warn(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
+_HOW_ESTIMATED = (
+    "Hours: from the speed, just now, of a few training steps of each kind of recipe on random images, and a member on "
+    "every core from beginning to end; other work on the machine while they were timed makes them too many."
+)
+
+
 def _print_costs(costs: Iterable[Cost], count: int) -> None:
     """A line for each experiment of a folder, and their sum."""
     from rich.progress import track
@@ -767,6 +774,7 @@ def _print_costs(costs: Iterable[Cost], count: int) -> None:
     )
     if known:
         output.print(f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here.")
+        output.print(_HOW_ESTIMATED)
 
 
 def _hours(hours: float | None, unit: str = " hours") -> str:
