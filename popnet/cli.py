@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train populations of small neural networks, bit for bit reproducibly, and see what varies between them.",
+    epilog="First: popnet doctor",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 app.add_typer(data_app, name="data")
@@ -84,7 +85,7 @@ def run(
 
     Example: popnet run quickstart population=4 recipe.epochs=12 --workers 2
     """
-    from popnet import config, engine
+    from popnet import config, engine, next_steps
     from popnet.engine.progress import ConsoleReporter
     from popnet.scaling import scaled
 
@@ -112,6 +113,7 @@ def run(
         paths.append(result.store.save_table(name, result.table(name)))
     tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
     console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
+    next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
     if table["failed"].sum():
         raise typer.Exit(1)
 
@@ -284,6 +286,7 @@ def compare(
     (95% interval -0.307 to +0.441, p = 0.71, 20 and 20 runs). A true
     difference of that size would take about 1,128 runs of each to see.
     """
+    from popnet import next_steps
     from popnet.metrics import comparison, runs
     from popnet.report import comparisons
 
@@ -300,6 +303,10 @@ def compare(
             for n in names
         ]
         comparisons.render_comparison(results, a.name, b.name, Console())
+        if names[0] == "accuracy" and column is None and results[0].difference:
+            difference = f"{abs(results[0].difference):.2g}"
+            words = ["popnet", "power", "--difference", difference, "--from", sources[0], "--from", sources[1]]
+            next_steps.show(Console(stderr=True), words)
         return
     letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
     for name in names:
@@ -483,6 +490,7 @@ def doctor(
 
     from rich.text import Text
 
+    from popnet import next_steps
     from popnet.doctor import examine
 
     console = Console(soft_wrap=True)
@@ -499,6 +507,8 @@ def doctor(
         sys.stdout.write(json.dumps([dataclasses.asdict(check) for check in checks], indent=2) + "\n")
     if any(check.verdict == "broken" for check in checks):
         raise typer.Exit(1)
+    if not as_json:
+        next_steps.show(console, ["popnet", "run", "quickstart"], ["popnet", "new", "mine", "--own"])
 
 
 @app.command()
@@ -513,6 +523,9 @@ def new(
     lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate.")] = None,
     population: Annotated[int | None, typer.Option(min=2, help="Trainings a row.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to vary; repeat for more. Default: all.")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Also write NAME_parts.py: your own model, data, loss, optimiser.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
     debug: DebugOption = False,
 ) -> None:
@@ -520,17 +533,22 @@ def new(
 
     Example: popnet new mine --dataset fashion_mnist --model resnet6 --epochs 10
     """
-    from popnet import scaffold
+    from popnet import next_steps, scaffold
 
+    if own and (dataset or model or lr):
+        raise ConfigError("--own brings a data set, a model and an optimiser of its own: leave out those options")
     given: dict[str, Any] = {"dataset": dataset, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     given |= {"population": population}
+    if own:
+        given = {"epochs": epochs, "batch_size": batch_size, "population": population}
     if sys.stdin.isatty():
         defaults = scaffold.Answers(name)
         given = {k: typer.prompt(k, default=getattr(defaults, k)) if v is None else v for k, v in given.items()}
     answers = {k: v for k, v in given.items() if v is not None} | ({"sources": source} if source else {})
-    path = scaffold.write(scaffold.Answers(name, **answers), folder / f"{name}.yaml")
+    written = scaffold.write(scaffold.Answers(name, own, **answers), folder)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{path}: train it and print its table with `python -m popnet.run {path}`", markup=False)
+    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+    next_steps.show(console, ["popnet", "plan", str(written[0])], ["popnet", "run", str(written[0])])
 
 
 @app.command()
@@ -824,6 +842,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors that popnet raises on purpose are printed as one sentence, with exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
     command = typer.main.get_command(app)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where one's own modules lie; last, so that they hide nothing
     try:
         command.main(words, prog_name="popnet")
     except PopnetError as error:
