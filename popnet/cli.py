@@ -23,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train populations of small neural networks, bit for bit reproducibly, and see what varies between them.",
-    epilog="First: popnet doctor",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 app.add_typer(data_app, name="data")
@@ -44,6 +43,10 @@ StoreOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="Where to train: cpu, cuda, or auto: a GPU where there is one.")]
 ScaleOption = Annotated[
     str, typer.Option(help="full, or smoke: every row in seconds on generated data, whose numbers mean nothing.")
+]
+AllowImportOption = Annotated[
+    bool,
+    typer.Option("--allow-import", help="Run the code that the experiment names by `import:`: where you trust it."),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -77,6 +80,7 @@ def run(
     scale: ScaleOption = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
+    allow_import: AllowImportOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train what is missing of an experiment's populations, and print its table.
@@ -85,11 +89,11 @@ def run(
 
     Example: popnet run quickstart population=4 recipe.epochs=12 --workers 2
     """
-    from popnet import config, engine, next_steps
+    from popnet import config, engine
     from popnet.engine.progress import ConsoleReporter
     from popnet.scaling import scaled
 
-    loaded = scaled(config.load(experiment, overrides or []), scale)
+    loaded = scaled(config.load(experiment, overrides or [], allow_import=allow_import), scale)
     if plan:
         _print_plan(engine.plan(loaded, device))
         return
@@ -113,7 +117,6 @@ def run(
         paths.append(result.store.save_table(name, result.table(name)))
     tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
     console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
-    next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
     if table["failed"].sum():
         raise typer.Exit(1)
 
@@ -129,6 +132,7 @@ def plan(
     measure: Annotated[
         bool | None, typer.Option(help="Estimate hours by training a few steps; default: for a folder.")
     ] = None,
+    allow_import: AllowImportOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show what an experiment would train: members of each row, and how many trainings the rows share.
@@ -145,7 +149,8 @@ def plan(
     files = sorted(folder.glob("*.yaml")) if folder.is_dir() else [experiment]
     if not files:
         raise ConfigError(f"{folder}: no *.yaml in this folder")
-    plans = [engine.plan(scaled(config.load(file, overrides or []), scale), device) for file in files]
+    loaded = [config.load(file, overrides or [], allow_import=allow_import) for file in files]
+    plans = [engine.plan(scaled(one, scale), device) for one in loaded]
     if folder.is_dir():
         _print_costs(survey(plans, measure is not False), len(plans))
         return
@@ -155,7 +160,6 @@ def plan(
         Console().print(
             f"{cost.saved:.0%} of the epochs are saved by sharing; about {_hours(cost.hours)} on this machine"
         )
-        Console().print(_HOW_ESTIMATED)
 
 
 @app.command()
@@ -286,7 +290,6 @@ def compare(
     (95% interval -0.307 to +0.441, p = 0.71, 20 and 20 runs). A true
     difference of that size would take about 1,128 runs of each to see.
     """
-    from popnet import next_steps
     from popnet.metrics import comparison, runs
     from popnet.report import comparisons
 
@@ -303,10 +306,6 @@ def compare(
             for n in names
         ]
         comparisons.render_comparison(results, a.name, b.name, Console())
-        if names[0] == "accuracy" and column is None and results[0].difference:
-            difference = f"{abs(results[0].difference):.2g}"
-            words = ["popnet", "power", "--difference", difference, "--from", sources[0], "--from", sources[1]]
-            next_steps.show(Console(stderr=True), words)
         return
     letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
     for name in names:
@@ -380,6 +379,7 @@ def stability(
     device: DeviceOption = "auto",
     executor: Annotated[str, typer.Option(help="Who trains the members, as of `run`.")] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last table only.")] = False,
+    allow_import: AllowImportOption = False,
     debug: DebugOption = False,
 ) -> None:
     """How many runs until the numbers stand still? Trains until each interval is narrower than its target, then stops.
@@ -401,7 +401,7 @@ def stability(
     targets = steady.parse_targets(target) if target else steady.DEFAULT_TARGETS
     console = Console(stderr=True, quiet=quiet)
     outcome = steady.stability(
-        config.load(experiment, overrides or []),
+        config.load(experiment, overrides or [], allow_import=allow_import),
         variant,
         targets,
         store=store,
@@ -452,6 +452,7 @@ def predict_command(
     device: DeviceOption = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    allow_import: AllowImportOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Test trained runs on another test set, as ImageNet-V2, -R, -Sketch or ObjectNet; for `popnet theory` and compare.
@@ -467,6 +468,7 @@ def predict_command(
         accuracies = predict(
             *(source, pictures, output, mapping, device, force),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
+            allow_import=allow_import,
         )
     line = f"{output}: {len(accuracies)} runs, accuracy {accuracies.mean():.2f} %"
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
@@ -490,7 +492,6 @@ def doctor(
 
     from rich.text import Text
 
-    from popnet import next_steps
     from popnet.doctor import examine
 
     console = Console(soft_wrap=True)
@@ -507,8 +508,6 @@ def doctor(
         sys.stdout.write(json.dumps([dataclasses.asdict(check) for check in checks], indent=2) + "\n")
     if any(check.verdict == "broken" for check in checks):
         raise typer.Exit(1)
-    if not as_json:
-        next_steps.show(console, ["popnet", "run", "quickstart"], ["popnet", "new", "mine", "--own"])
 
 
 @app.command()
@@ -523,9 +522,6 @@ def new(
     lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate.")] = None,
     population: Annotated[int | None, typer.Option(min=2, help="Trainings a row.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to vary; repeat for more. Default: all.")] = None,
-    own: Annotated[
-        bool, typer.Option("--own", help="Also write NAME_parts.py: your own model, data, loss, optimiser.")
-    ] = False,
     folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
     debug: DebugOption = False,
 ) -> None:
@@ -533,22 +529,17 @@ def new(
 
     Example: popnet new mine --dataset fashion_mnist --model resnet6 --epochs 10
     """
-    from popnet import next_steps, scaffold
+    from popnet import scaffold
 
-    if own and (dataset or model or lr):
-        raise ConfigError("--own brings a data set, a model and an optimiser of its own: leave out those options")
     given: dict[str, Any] = {"dataset": dataset, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     given |= {"population": population}
-    if own:
-        given = {"epochs": epochs, "batch_size": batch_size, "population": population}
     if sys.stdin.isatty():
         defaults = scaffold.Answers(name)
         given = {k: typer.prompt(k, default=getattr(defaults, k)) if v is None else v for k, v in given.items()}
     answers = {k: v for k, v in given.items() if v is not None} | ({"sources": source} if source else {})
-    written = scaffold.write(scaffold.Answers(name, own, **answers), folder)
+    path = scaffold.write(scaffold.Answers(name, **answers), folder / f"{name}.yaml")
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"written: {', '.join(map(str, written))}", markup=False)
-    next_steps.show(console, ["popnet", "plan", str(written[0])], ["popnet", "run", str(written[0])])
+    console.print(f"{path}: train it and print its table with `python -m popnet.run {path}`", markup=False)
 
 
 @app.command()
@@ -763,12 +754,6 @@ def _warn(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
-_HOW_ESTIMATED = (
-    "Hours: from the speed, just now, of a few training steps of each kind of recipe on random images, and a member on "
-    "every core from beginning to end; other work on the machine while they were timed makes them too many."
-)
-
-
 def _print_costs(costs: Iterable[Cost], count: int) -> None:
     """A line for each experiment of a folder, and their sum."""
     from rich.progress import track
@@ -792,7 +777,6 @@ def _print_costs(costs: Iterable[Cost], count: int) -> None:
     )
     if known:
         output.print(f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here.")
-        output.print(_HOW_ESTIMATED)
 
 
 def _hours(hours: float | None, unit: str = " hours") -> str:
@@ -842,8 +826,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors that popnet raises on purpose are printed as one sentence, with exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
     command = typer.main.get_command(app)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # where one's own modules lie; last, so that they hide nothing
     try:
         command.main(words, prog_name="popnet")
     except PopnetError as error:

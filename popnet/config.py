@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -25,6 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from popnet import data, models, parts
 from popnet.errors import ConfigError, nearest
 from popnet.report import tables
+from popnet.untrusted import files, texts
 
 SOURCES = ("init", "shuffle", "augment", "stochastic", "kernels", "bit")
 """The sources of nondeterminism, in the order in which tables and ledgers list them."""
@@ -34,6 +34,13 @@ ALL_SOURCES = ("init", "shuffle", "augment", "kernels")
 
 LANGUAGE_SOURCES = ("init", "stochastic")
 """What `vary: all` means for language models (Table 2), and all that acts on them besides a bit change."""
+
+OWN_PARTS = frozenset({"popnet.data.text_pairs:text_pairs", "popnet.models.bert:bert"})
+"""Import paths that need nobody's permission: popnet's own parts that have no name, these functions and no others."""
+
+MOST_VARIANTS = 1_000
+MOST_MEMBERS = 1_000_000
+"""That the rows of an experiment ask for together: what a file makes popnet plan is bounded."""
 
 SHORT_FORMS = {
     "dataset": "name",
@@ -513,16 +520,25 @@ def _seed_lists(value: Any) -> Any:
     """`cross: {init: 3}` means seeds 1..3; a list gives them one by one."""
     if not isinstance(value, Mapping):
         return value
-    return {k: list(range(1, v + 1)) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in value.items()}
+    return {k: _first_seeds(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in value.items()}
+
+
+def _first_seeds(count: int) -> list[int]:
+    if count > MOST_MEMBERS:
+        raise ValueError(f"{count} seeds are more than the {MOST_MEMBERS:,} members that an experiment may have")
+    return list(range(1, count + 1))
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
+
+Printable = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
+"""Text that reports and terminals show: without control characters, which a terminal would obey."""
 
 
 class Variant(Section):
     """One row of a table: which sources vary, from when to when, and how predictions are formed."""
 
-    name: str
+    name: Printable
     vary: Annotated[tuple[str, ...], BeforeValidator(_source_list)] = ()
     cross: Annotated[dict[str, tuple[Seed, ...]], BeforeValidator(_seed_lists)] | None = None
     constants: dict[str, Seed] = {}
@@ -571,12 +587,12 @@ class Experiment(Section):
     never changes a result.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    description: str = ""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+    description: Printable = ""
     recipe: Recipe
     population: int = 100
     constants: dict[str, Seed] = {}
-    variants: tuple[Variant, ...]
+    variants: Annotated[tuple[Variant, ...], Field(max_length=MOST_VARIANTS)]
     measure: tuple[Literal["variability", "similarity", "divergence"], ...] = ("variability",)
     published: tuple[str, ...] = ()
     cohort: Annotated[int, Field(ge=1)] | None = None
@@ -612,6 +628,9 @@ class Experiment(Section):
                 self._check(variant)
             except ValueError as error:
                 raise ValueError(f"variant {variant.name!r}: {error}") from None
+        members = sum(map(self.population_of, self.variants))
+        if members > MOST_MEMBERS:
+            raise ValueError(f"the rows ask for {members:,} members, and {MOST_MEMBERS:,} is the most: split it up")
         return self
 
     def _check_measures(self) -> None:
@@ -690,20 +709,50 @@ def _with_language_sources(variant: Any) -> Any:
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
+_LONGEST_CHAIN = 16  # of files that inherit
+_LONGEST_SHOWN = 200  # characters of a wrong value
+_MOST_SHOWN = 10  # errors at once
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+
+def load(path: str | Path, overrides: Sequence[str] = (), *, allow_import: bool = False) -> Experiment:
     """Read an experiment file, apply dotted overrides and validate it.
 
     Args:
         path: a YAML file, or the name of a shipped experiment (`resnet14`).
         overrides: strings `key=value`, keys dotted as in `recipe.optimizer.lr=0.1`, list items by position as in
             `variants.0.population=4`; values are YAML.
+        allow_import: accept parts given by `import:`, whose code runs once the experiment is trained. Without it a file
+            is data, whoever wrote it. Loading itself imports nothing.
 
     Raises:
         ConfigError: naming the file, the key and the fix.
     """
     file = find(path)
-    return from_mapping(read(file), overrides, origin=str(file))
+    experiment = from_mapping(read(file), overrides, origin=str(file))
+    if not allow_import:
+        recipes = {"recipe": experiment.recipe}
+        for number, variant in enumerate(experiment.variants):
+            if variant.recipe:
+                recipes[f"variants.{number}.recipe"] = experiment.recipe_of(variant)
+        refuse_imports(recipes, str(file), "popnet.load(path, allow_import=True)")
+    return experiment
+
+
+def refuse_imports(recipes: Mapping[str, Recipe], origin: str, in_python: str) -> None:
+    """Raises ConfigError for a part given by `import:` that is not popnet's own.
+
+    Args:
+        recipes: by their place in the file or store `origin`.
+        in_python: the call that allows it.
+    """
+    for place, recipe in recipes.items():
+        for name in Recipe.model_fields:
+            part = getattr(getattr(recipe, name), "import_path", None)
+            if part is not None and part not in OWN_PARTS:
+                raise ConfigError(
+                    f"{origin}: {place}.{name}: import {part!r} would run code of the module "
+                    f"{part.partition(':')[0]!r}: where you trust it, add --allow-import (in Python: {in_python})"
+                )
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -718,6 +767,8 @@ def read(file: Path) -> dict[str, Any]:
     while following is not None:
         if following.resolve() in [seen.resolve() for seen in chain]:
             raise ConfigError(f"{file}: base: {' -> '.join(map(str, [*chain, following]))} goes in a circle")
+        if len(chain) == _LONGEST_CHAIN:
+            raise ConfigError(f"{file}: base: more than {_LONGEST_CHAIN} files inherit from each other")
         chain.append(following)
         content = _read_one(following)
         base = content.pop("base", None)
@@ -733,11 +784,13 @@ def read(file: Path) -> dict[str, Any]:
 
 def _read_one(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        text = files.read_bytes(file, texts.YAML_BYTES).decode()
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
+    try:
+        content = texts.parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: an experiment is a mapping with the keys name, recipe and variants")
     return content
@@ -745,7 +798,7 @@ def _read_one(file: Path) -> dict[str, Any]:
 
 def _base_file(file: Path, base: str) -> Path:
     beside = file.parent / base
-    if beside.is_file():
+    if _is_file(beside):
         return beside
     try:
         return find(base)
@@ -761,24 +814,31 @@ def from_mapping(content: Mapping[str, Any], overrides: Sequence[str] = (), orig
     try:
         return Experiment.model_validate(merged)
     except pydantic.ValidationError as error:
-        lines = [_explain(item, Experiment) for item in error.errors()]
+        lines = [_explain(item, Experiment) for item in error.errors()[:_MOST_SHOWN]]
         raise ConfigError(f"{origin}: " + "; ".join(dict.fromkeys(lines))) from None
 
 
 def find(path: str | Path) -> Path:
     """The file behind a path or the name of a shipped experiment. Raises ConfigError."""
     file = Path(path)
-    if file.is_file():
+    if _is_file(file):
         return file
     package = Path(__file__).parent
     folders = [package / "experiments", package.parent / "experiments"]
     if file.name == str(path):
         for folder in folders:
             shipped = folder / (file.name if file.suffix else file.name + ".yaml")
-            if shipped.is_file():
+            if _is_file(shipped):
                 return shipped
     names = {shipped.stem for folder in folders for shipped in folder.glob("*.yaml")}
     raise ConfigError(f"{path}: no such file, and no shipped experiment of that name; {nearest(file.stem, names)}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
@@ -788,7 +848,7 @@ def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"override {override!r}: must read key=value, as in recipe.epochs=10")
     try:
         tree = OmegaConf.create({"root": content})
-        value = yaml.safe_load(text)
+        value = texts.parse_yaml(text)
         for end in range(1, len(parts)):
             section = f"root.{'.'.join(parts[:end])}"
             word = OmegaConf.select(tree, section)
@@ -796,7 +856,7 @@ def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
                 OmegaConf.update(tree, section, {SHORT_FORMS[parts[end - 1]]: word}, force_add=True)
         OmegaConf.update(tree, f"root.{key}", value, merge=True, force_add=True)
         result = OmegaConf.to_container(tree, resolve=False)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, LookupError, AssertionError) as error:
         reason = str(error).partition("full_key:")[0]  # what follows names OmegaConf's inner types
         raise ConfigError(f"override {override!r}: {' '.join(reason.split())}") from None
     assert isinstance(result, dict)
@@ -848,7 +908,16 @@ def _explain(error: Any, model: type[pydantic.BaseModel], prefix: str = "") -> s
         message = str(error["ctx"]["error"])
         return f"{key}: {message}" if key else message
     message = error["msg"].replace("Input should be", "should be")
-    return f"{key}: {message}, got {given!r} ({type(given).__name__})"
+    return f"{key}: {message}, got {_shown(given)} ({type(given).__name__})"
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: its beginning, where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a huge number"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _literals(expected: str) -> list[str]:

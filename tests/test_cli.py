@@ -99,7 +99,10 @@ def test_nothing_was_left(tmp_path, call, file):
         (["recipe.augment.cutout=7"], "recipe.augment.cutout=7 is larger than the 6 x 6 images"),
         (["recipe.augment.fill=[1,2,3]"], "recipe.augment.fill has 3 values; the images have 1 channels"),
         (["recipe.model=vgg11"], "vgg11"),
-        (["recipe.model={import: 'no.such:net'}"], "import 'no.such:net': module 'no.such' cannot be imported"),
+        (
+            ["recipe.model={import: 'no.such:net'}", "--allow-import"],
+            "import 'no.such:net': module 'no.such' cannot be imported",
+        ),
         (["variants.0.vary=[innit]"], "variants.0: unknown source 'innit'; did you mean 'init'?"),
         (["population=1"], "variant 'Initialization': population is 1: a population needs at least 2 members"),
         (["recipe.epochs=5", "variants.0.snapshots=2"], "2 snapshots do not divide 5 epochs"),
@@ -359,7 +362,9 @@ def own(file: Path, section: str, name: str, **keys: Any) -> Path:
 
 
 def test_an_imported_model_that_raises_is_recorded_and_the_rest_trains(call, file):
-    code, out, err = call("run", own(file, "model", "raises_for_seed_2"), "population=3", "--workers", "1")
+    code, out, err = call(
+        "run", own(file, "model", "raises_for_seed_2"), "population=3", "--workers", "1", "--allow-import"
+    )
     assert code == 1
     assert "1 member failed and is not counted." in out
     assert "failed: RuntimeError: this net does not like [2]" in out
@@ -377,11 +382,11 @@ def test_an_imported_model_that_raises_is_recorded_and_the_rest_trains(call, fil
     ],
 )
 def test_an_imported_model_that_does_not_fit_is_named(call, file, name, expected):
-    assert_one_sentence(call("run", own(file, "model", name)), expected)
+    assert_one_sentence(call("run", own(file, "model", name), "--allow-import"), expected)
 
 
 @pytest.mark.parametrize(("section", "keys"), [("optimizer", {"lr": 0.1}), ("loss", {})])
 def test_an_imported_part_that_is_not_there_is_named_before_any_training(call, file, section, keys):
-    code, _, err = call("run", own(file, section, "no_such_part", **keys), "--workers", "1")
+    code, _, err = call("run", own(file, section, "no_such_part", **keys), "--workers", "1", "--allow-import")
     assert code == 2
     assert "import 'test_cli:no_such_part': 'no_such_part' is not there" in err

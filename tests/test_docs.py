@@ -71,7 +71,7 @@ def program_of(block: Block) -> Iterator[str]:
     elif block.language == "yaml" and "name" in (yaml.safe_load(block.text) or {}):
         yield "import popnet"
         yield f"open('checked.yaml', 'w').write({block.text!r})"
-        yield "popnet.load('checked.yaml')"
+        yield "popnet.load('checked.yaml', allow_import=True)"
 
 
 def command(words: list[str]) -> list[str]:

@@ -359,7 +359,7 @@ def test_lost_predictions_are_noticed_and_trained_again(trained_copy, trained):
 def test_labels_of_several_data_sets_need_a_member(trained_copy, trained):
     changed = row(trained, "Snapshots")[0].id
     with sqlite3.connect(trained_copy / "ledger.sqlite") as database:
-        database.execute("UPDATE members SET labels = 'other' WHERE id = ?", [changed])
+        database.execute("UPDATE members SET labels = 'ffffffffffffffffffffffff' WHERE id = ?", [changed])
     database.close()
     store = Store(trained_copy)
     with pytest.raises(StoreError, match=r"holds the labels of 2 data sets: name a member, as in labels\(member_id\)"):

@@ -12,7 +12,6 @@ namespace popnet {
 
 typedef uint8_t Bytes8 __attribute__((vector_size(8)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef uint64_t Words2 __attribute__((vector_size(16)));
 typedef int32_t Ints4 __attribute__((vector_size(16)));
 typedef int32_t Ints8 __attribute__((vector_size(32)));
 typedef uint32_t Bits8 __attribute__((vector_size(32)));
@@ -36,12 +35,11 @@ inline Ints8 widen(Bytes16 bytes) {
 #endif
 }
 
-// Eight bytes from memory; the rest is zero. By way of an integer: a vector that is written in part goes
-// through memory.
+// Eight bytes from memory; the rest is zero.
 inline Bytes16 load_eight(const uint8_t* in) {
-    uint64_t word;
-    std::memcpy(&word, in, sizeof word);
-    return (Bytes16)Words2{word, 0};
+    Bytes16 bytes{};
+    std::memcpy(&bytes, in, 8);
+    return bytes;
 }
 
 }  // namespace popnet

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from popnet.errors import DataError
 
 _VERSION = 2
 _PAGE = 1 << 23
+_PAGE_MOST = 1 << 32  # bytes of a page that a header can name, and an image lies on one
 _HEADER = np.dtype(
     [("version", "<u2"), ("fields", "<u2"), ("page", "<u4"), ("examples", "<u8"), ("places", "<u8")], align=True
 )
@@ -131,7 +133,7 @@ def _array_shape(arguments: NDArray[np.uint8]) -> tuple[int, int, int] | None:
     header = arguments[: _ARRAY_ARGUMENTS.itemsize].view(_ARRAY_ARGUMENTS)[0]
     description = arguments[_ARRAY_ARGUMENTS.itemsize :][: int(header["length"])].tobytes()
     shape = [int(extent) for extent in header["shape"] if extent]
-    if len(shape) != 3 or b"|u1" not in description:
+    if len(shape) != 3 or b"|u1" not in description or math.prod(shape) > _PAGE_MOST:
         return None
     return shape[0], shape[1], shape[2]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from popnet.errors import StoreError
 from popnet.protocol import View
 from popnet.store.files import CHECKPOINT_DIGEST, digest
+from popnet.untrusted.arrays import check_safetensors, check_safetensors_content
 
 _OWNER = "checkpoint.owner"
 
@@ -32,6 +33,7 @@ def unpack(content: bytes, path: Path, member_id: str, views: Sequence[View]) ->
         StoreError: the content of `path` is damaged, or of another member.
     """
     try:
+        check_safetensors_content(content)
         tensors = {name: tensor.clone() for name, tensor in deserialise(content).items()}
     except (SafetensorError, ValueError, KeyError) as error:
         raise StoreError(f"{path}: damaged: {error}") from None
@@ -46,9 +48,10 @@ def unpack(content: bytes, path: Path, member_id: str, views: Sequence[View]) ->
 def epoch_of(path: Path) -> int:
     """How far the training in a checkpoint is, in epochs; 0 where there is none that can be read."""
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             return int(file.get_tensor("epoch"))
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError, RuntimeError):  # the last: an epoch that is no single number
         return 0
 
 

@@ -24,6 +24,7 @@ from popnet.data.pictures import PictureImages, uniform_pictures
 from popnet.data.resident import Images, ResidentImages
 from popnet.engine.sharing import SharedArrays, SharedDataset, SharedText, share, share_arrays
 from popnet.errors import ConfigError, DataError
+from popnet.memory import available_memory
 
 _SHARE_OF_MEMORY = 0.5
 
@@ -212,14 +213,6 @@ def reads_files(recipes: Iterable[Recipe], dataset: Dataset | PictureDataset) ->
         "half of the free memory: write them to .beton files with `popnet data write`, and use them as data set "
         "`beton` with `loader: ffcv`"
     )
-
-
-def available_memory() -> int:
-    """Bytes that can be used without swapping, as Linux estimates them."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise DataError("/proc/meminfo: has no line MemAvailable")
 
 
 def share_pictures(dataset: PictureDataset, labels_digest: str, from_files: bool, train: bool = True) -> SharedPictures:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from popnet.config import refuse_imports
 from popnet.data import PictureDataset
 from popnet.data.beton import open_beton
 from popnet.data.feeding import DevicePictures
@@ -38,6 +39,8 @@ def predict(
     device: str = "auto",
     force: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    allow_import: bool = False,
 ) -> NDArray[np.float64]:
     """Test the runs of a store's row on other pictures, and write the classes that they predict.
 
@@ -51,6 +54,7 @@ def predict(
         mapping: from the folders to the training set's classes (see `labels_of_folders`).
         device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
         force: overwrite.
+        allow_import: run the code that the store's recipe names by `import:`; stores can come from anybody.
         progress: is called with the numbers of runs tested and to test.
 
     Returns:
@@ -65,6 +69,8 @@ def predict(
         raise DataError(f"{output}: exists already; --force overwrites it")
     store, _, members = stored_population(source)
     _check_weights(store, members)
+    if not allow_import:
+        refuse_imports({"recipe": members[0].recipe}, str(store.path), "predict(..., allow_import=True)")
     dataset = load_component(members[0].recipe.dataset)
     if not isinstance(dataset, PictureDataset):
         raise ConfigError(f"{source}: trained on {dataset.name!r}, and other test sets are for pictures in files")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from popnet.errors import DataError
 from popnet.metrics.inputs import LOGIT_DTYPES, Array, check_finite, dtype_name, logits_tensor, tensor_of
+from popnet.untrusted.arrays import check_npy_file, check_npz_file, check_safetensors
 
 BLOCK_BYTES = 1 << 27
 """What a block of members takes, as float32, where the caller does not say how many."""
@@ -207,6 +208,8 @@ def open_labels(path: str | Path) -> np.ndarray:
     if "labels" not in arrays and len(arrays) != 1:
         raise DataError(f"{path}: holds {sorted(arrays)}, none of them called labels")
     label = arrays["labels"] if "labels" in arrays else next(iter(arrays.values()))
+    if label.dtype.is_floating_point or label.dtype == torch.bool:
+        raise DataError(f"{path}: labels must be integers, but are {dtype_name(label.dtype)}")
     return np.asarray(label.read((slice(None),) * len(label.shape)).numpy())
 
 
@@ -278,10 +281,12 @@ def _of_numpy(name: str, array: np.ndarray) -> Lazy:
 
 
 def _npy(path: Path) -> dict[str, Lazy]:
+    check_npy_file(path)
     return {"array": _of_numpy(str(path), np.load(path, mmap_mode="r", allow_pickle=False))}
 
 
 def _npz(path: Path) -> dict[str, Lazy]:
+    check_npz_file(path)
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return {name: _of_numpy(f"{path}[{name}]", array) for name, array in arrays.items() if array.dtype.kind != "U"}
@@ -306,6 +311,7 @@ def _part(tensor: Tensor, index: tuple[slice, ...]) -> Tensor:
 
 
 def _safetensors(path: Path) -> dict[str, Lazy]:
+    check_safetensors(path)
     arrays = {}
     with safe_open(path, framework="pt") as file:
         for name in list(file.keys()):

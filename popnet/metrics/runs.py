@@ -7,6 +7,8 @@ experiment's name or file (its store is `runs/NAME`), `predictions.npz`, or `res
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from popnet import config
@@ -25,6 +28,7 @@ from popnet.metrics.stored import stored_plans
 from popnet.metrics.theory.packed import PackedErrors, as_array
 from popnet.protocol import Member, Population
 from popnet.store import Store, load_tensors
+from popnet.untrusted.arrays import check_npy_file, check_npz_file
 
 _PREDICTION_FILES = (".npz", ".npy", ".safetensors")
 _TABLES = (".csv", ".tsv")
@@ -222,6 +226,8 @@ def _read_predictions(path: Path, labels: str | Path | None) -> Runs:
             return Runs(path.name, {"accuracy": _accuracies(errors)}, seeds, None, errors)
         if truth is None:
             raise DataError(f"{path}: holds no labels: give them with --labels labels.npy")
+        if truth.ndim != 1 or truth.dtype.kind not in "iuf":
+            raise DataError(f"{path}: labels must be integers [examples], but are {truth.dtype} {list(truth.shape)}")
         truth = as_array(truth).astype(np.int64)
         if array.ndim == 3 and array.dtype.kind == "f":
             if array.shape[1] != truth.size or truth.min() < 0 or truth.max() >= array.shape[2]:
@@ -237,13 +243,18 @@ def _read_predictions(path: Path, labels: str | Path | None) -> Runs:
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if path.suffix == ".safetensors":
-            return {name: value.numpy() for name, value in load_tensors(path).items()}
-        loaded = np.load(path, allow_pickle=False)
+            tensors = load_tensors(path)
+            return {k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
+        if path.suffix == ".npy":
+            check_npy_file(path)
+            return {"array": np.load(path, allow_pickle=False)}
+        check_npz_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except PopnetError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    return {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
 
 
 # Stores.
@@ -256,7 +267,7 @@ def stored_population(source: str) -> tuple[Store, Population, list[Member]]:
     if not (path / "store.json").exists():
         if path.is_dir():
             raise DataError(f"{path}: no popnet store, and no file of predictions or numbers")
-        experiment = config.load(path).name
+        experiment = config.load(path, allow_import=True).name  # nothing is trained
         path = Path("runs") / experiment
         if not (path / "store.json").exists():
             raise DataError(

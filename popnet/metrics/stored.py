@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
 from popnet import config, protocol
 from popnet.errors import DataError
 from popnet.protocol import Plan, Platform
 from popnet.store import Store
+from popnet.store.rows import versions_of
 
 
 def stored_plans(store: Store) -> list[Plan]:
@@ -46,4 +45,4 @@ def planned_members(store: Store) -> set[str]:
 
 def _platforms(ledger: pd.DataFrame) -> list[Platform]:
     counts = ledger.groupby(["device", "versions"], sort=True).size().sort_values(ascending=False, kind="stable")
-    return [Platform(device, tuple(sorted(json.loads(versions).items()))) for device, versions in counts.index]
+    return [Platform(device, versions_of(versions)) for device, versions in counts.index]

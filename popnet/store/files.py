@@ -16,6 +16,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from popnet.errors import StoreError
+from popnet.untrusted.arrays import check_safetensors
 
 CHECKPOINT_DIGEST = "checkpoint.digest"
 """The tensor of a checkpoint that holds the digest of its others, as UTF-8."""
@@ -81,19 +82,21 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file into memory of torch's own alignment. Raises StoreError."""
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[list[int], str]]:
     """The shapes and types (F32, I64, ...) of the tensors in a safetensors file, by name. Raises StoreError."""
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: (part.get_shape(), part.get_dtype()) for name, part in sorted(slices.items())}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
 
 
@@ -114,6 +117,7 @@ def digest_of_file(path: Path) -> str:
     """
     hashed = hashlib.sha256()
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt"):
             pass  # the header is that of a file of this size
         with path.open("rb") as file:
@@ -125,10 +129,8 @@ def digest_of_file(path: Path) -> str:
                 first, end = tensor["data_offsets"]
                 file.seek(8 + size + first)
                 _hash_part(file, end - first, hashed.update)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
-    except KeyError as error:
-        raise StoreError(f"{path}: holds numbers of a type that popnet never writes: {error}") from None
     return hashed.hexdigest()
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from popnet.config import SOURCES
 from popnet.errors import StoreError
+from popnet.store.rows import HISTORY, flaw
+from popnet.untrusted.ledgers import bounded_rows, check_journal, check_schema, limit_work, restrict
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS members (
@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS history (
     id TEXT NOT NULL, epoch INTEGER NOT NULL, learning_rate REAL, train_loss REAL, test_accuracy REAL,
     test_cross_entropy REAL, PRIMARY KEY (id, epoch));
 """
+
+_TABLES = ("members", "history")
 
 _ADDED = ("features_digest", "trajectory_digest", "entry_digest")
 """Columns that a ledger lacks which was begun before they were; added when the next run takes the store."""
@@ -45,7 +47,7 @@ _EMPTY = (
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.", "9p", "afs")
 
-_SIGNS_OF_DAMAGE = ("malformed", "not a database", "decode to UTF-8", "no such table")
+_SIGNS_OF_DAMAGE = ("malformed", "not a database", "decode to UTF-8", "no such table", "damaged", "a ledger holds")
 """What SQLite says of a file that is no ledger, or no longer."""
 
 Row = dict[str, Any]
@@ -76,8 +78,13 @@ class Entry:
 
     @property
     def intact(self) -> bool:
-        """Whether it matches its digest, where it has one."""
-        return self.row.get("entry_digest") in (None, self.digest)
+        """Whether it says what a member's entry can say, and matches its digest, where it has one."""
+        return self.flaw is None and self.row.get("entry_digest") in (None, self.digest)
+
+    @property
+    def flaw(self) -> str | None:
+        """What no entry of a member says."""
+        return flaw(self.row) or next(filter(None, (flaw(dict(zip(HISTORY, line))) for line in self.history)), None)
 
 
 class Ledger:
@@ -93,25 +100,46 @@ class Ledger:
     def create(self) -> None:
         """Make an empty one where there is none. Raises OSError too."""
         self.path.touch()
-        with self.opened() as database:
+        with self._named_errors(), closing(self._connect()) as database:
             database.executescript(_SCHEMA)
 
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the block: while held always the same, since closing the last one costs two more flushes."""
+        """A connection for the block: while held always the same, since closing the last one costs two more flushes.
+
+        It can do what reading the whole ledger takes; what changes it asks for more with `limit_work`.
+        """
         with self._named_errors():
             if self._held is not None:
-                self._held.row_factory = None
+                limit_work(self._held, self._size())
                 yield self._held
                 return
             with closing(self._connect()) as database:
+                limit_work(database, self._size())
+                check_schema(database, _TABLES)
                 yield database
+
+    def checked(self, found: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query of `members` or `history`, together no longer than the file. Raises StoreError."""
+        names = [column[0] for column in found.description]
+        with self._named_errors():
+            for row in bounded_rows(found, self._size()):
+                wrong = flaw(dict(zip(names, row)))
+                if wrong is not None:
+                    raise ValueError(f"damaged: {wrong}")
+                yield row
+
+    def _size(self) -> int:
+        """Bytes of the ledger with what is beside it, and of a page more for what SQLite has in memory alone."""
+        return sum(path.stat().st_size for path in self.path.parent.glob(f"{self.path.name}*")) + 65536
 
     def hold(self) -> None:
         """Keep a connection for the run that has the lock, and bring an older ledger up to date."""
         with self._named_errors():
             database = self._connect()
             try:
+                limit_work(database, self._size())
+                check_schema(database, _TABLES)
                 _add_columns(database)
             except BaseException:
                 database.close()
@@ -127,19 +155,23 @@ class Ledger:
         """Enter members, each in place of what was there, in one transaction: the disk is waited for once."""
         with self.opened() as database, database:
             for row, history in entries:
+                limit_work(database)
                 _write(database, row, history)
 
     def mark_damaged(self, problems: Mapping[str, str]) -> None:
         """Have members trained again, by id, for the reason given."""
         with self.opened() as database, database:
             for key, reason in problems.items():
+                limit_work(database)
                 database.execute("UPDATE members SET status = 'damaged', error = ? WHERE id = ?", [reason, key])
                 _seal(database, key)
 
     def remove(self, member_ids: Sequence[str]) -> None:
         with self.opened() as database, database:
-            for table in ("members", "history"):
-                database.executemany(f"DELETE FROM {table} WHERE id = ?", [(key,) for key in member_ids])
+            for key in member_ids:
+                limit_work(database)
+                for table in _TABLES:
+                    database.execute(f"DELETE FROM {table} WHERE id = ?", [key])
 
     def entry(self, member_id: str) -> Entry | None:
         """What is said of a member; None where nothing is."""
@@ -163,13 +195,16 @@ class Ledger:
             self._named_errors(),
             closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as old,
         ):
+            restrict(old)
+            limit_work(old, self._size())
+            check_schema(old, _TABLES)
             old.text_factory = _lenient
-            for rowid in range(1, _largest_rowid(old, self.path) + 1):
+            for rowid in range(1, _largest_rowid(old, self._size()) + 1):
                 try:
                     entry = _entry(old, "rowid", rowid)
                 except sqlite3.Error:
                     continue
-                if entry is not None and "entry_digest" in entry.row and entry.row["entry_digest"] == entry.digest:
+                if entry is not None and entry.intact and "entry_digest" in entry.row and entry.row["entry_digest"]:
                     yield entry
 
     def problem(self) -> str | None:
@@ -191,18 +226,24 @@ class Ledger:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, pd.errors.DatabaseError) as error:
+        except (sqlite3.Error, ValueError) as error:
             damaged = any(words in str(error) for words in _SIGNS_OF_DAMAGE)
             raise StoreError(f"{self.path}: {error}{self._remedy if damaged else ''}") from None
 
     def _connect(self) -> sqlite3.Connection:
+        check_journal(self.path)
         location = self.path.absolute().as_uri()
         if not os.access(self.path.parent, os.W_OK, effective_ids=True) and self.path.exists():
             # Nobody else writes here either; but what a killed run left beside the file must be read with it.
             log = self.path.with_name(f"{self.path.name}-wal")
             unfinished = log.exists() and log.stat().st_size > 0
-            return sqlite3.connect(f"{location}?mode=ro{'' if unfinished else '&immutable=1'}", timeout=30, uri=True)
+            database = sqlite3.connect(
+                f"{location}?mode=ro{'' if unfinished else '&immutable=1'}", timeout=30, uri=True
+            )
+            restrict(database)
+            return database
         database = sqlite3.connect(f"{location}?mode=rw", timeout=30, uri=True)
+        restrict(database)
         local = not _file_system(self.path.parent).startswith(_NETWORK_FILE_SYSTEMS)
         try:
             database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
@@ -261,16 +302,20 @@ def _entry(database: sqlite3.Connection, column: str, value: Any) -> Entry | Non
     return Entry(named, tuple(history.fetchall()))
 
 
-def _largest_rowid(database: sqlite3.Connection, path: Path) -> int:
+def _largest_rowid(database: sqlite3.Connection, size: int) -> int:
+    rows = size // _LEAST_ROW
     try:
         (largest,) = database.execute("SELECT max(rowid) FROM members").fetchone()
     except sqlite3.Error:
-        return path.stat().st_size // _LEAST_ROW
-    return int(largest or 0)
+        return rows
+    return min(int(largest or 0), _TRAININGS_OF_A_MEMBER * rows)
 
 
 _LEAST_ROW = 256
 """Bytes that a member's row takes at the least: its identity alone is longer."""
+
+_TRAININGS_OF_A_MEMBER = 16
+"""Each took a new rowid in the first ledgers; more are not looked for."""
 
 
 def _lenient(text: bytes) -> str:

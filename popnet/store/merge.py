@@ -13,6 +13,7 @@ from popnet.errors import StoreError
 from popnet.protocol import HARDWARE
 from popnet.store.files import written_aside
 from popnet.store.ledger import Entry, Row
+from popnet.store.rows import views_of
 from popnet.store.store import FILE_KINDS, Store
 from popnet.store.verify import label_damage, member_damage
 
@@ -64,6 +65,8 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
         key = str(entry.row["id"])
         if entry.row["status"] == "done" and str(entry.row["labels"]) in bad_labels:
             damaged.setdefault(key, bad_labels[str(entry.row["labels"])])
+        if entry.flaw is not None:
+            damaged.setdefault(key, f"{source.ledger.path}: {entry.flaw}")
         if key in damaged:
             tell(f"member {key} is left out: {damaged[key]}")
             continue
@@ -126,8 +129,8 @@ def _check_same(into: Store, source: Store, entry: Entry, there: Entry) -> None:
             )
 
 
-def _views(entry: Entry) -> list[tuple[int, ...]]:
-    return [tuple(view) for view in json.loads(entry.row["views"] or "[]")]
+def _views(entry: Entry) -> list[tuple[int, int, int]]:
+    return [view.key for view in views_of(entry.row["views"])]
 
 
 def _files(into: Store, source: Store, key: str) -> list[tuple[Path, Path]]:

@@ -12,6 +12,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pydantic
+
+from popnet.untrusted.files import read_bytes
+from popnet.untrusted.texts import parse_json
+
 FILE = "progress.json"
 
 FINISHED = "finished"
@@ -92,8 +97,10 @@ def read(folder: Path) -> Progress | None:
     it anew.
     """
     try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        running = tuple(Running(**one) for one in content.pop("running"))
-        return Progress(**content, running=running)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _SHAPE.validate_python(parse_json(read_bytes(folder / FILE, _MOST_BYTES)))
+    except (OSError, ValueError):
         return None
+
+
+_SHAPE = pydantic.TypeAdapter(Progress)
+_MOST_BYTES = 1 << 24

@@ -13,7 +13,7 @@ from popnet.store.files import sync_folder, written_aside
 from popnet.store.header import DamagedHeader, read_header, write_header
 from popnet.store.ledger import Ledger
 from popnet.store.lock import Lock
-from popnet.store.store import DAMAGED, Store
+from popnet.store.store import DAMAGED, Store, check_no_links
 from popnet.store.verify import Finding, checkpoint_damage, label_damage, member_damage
 
 Tell = Callable[[str], None]
@@ -43,6 +43,7 @@ def repair(path: Path, tell: Tell = lambda text: None) -> bool:
 
     if not ((path / "store.json").exists() or (path / "ledger.sqlite").exists()):
         raise StoreError(f"{path}: no popnet store here (store.json is missing)")
+    check_no_links(path)
     lock = Lock(path / "lock")
     lock.acquire()
     try:
@@ -105,7 +106,8 @@ def _repair_header(path: Path, tell: Tell) -> None:
 def _repair_ledger(path: Path, tell: Tell) -> None:
     """Put one of the intact entries in place of a damaged ledger. A kill at any moment leaves one of the two."""
     old = Ledger(path)
-    if old.problem() is None:
+    problem = old.problem()
+    if problem is None and all(entry.flaw is None for entry in old.entries()):
         return
     aside = path / ".repair"
     shutil.rmtree(aside, ignore_errors=True)
@@ -113,7 +115,8 @@ def _repair_ledger(path: Path, tell: Tell) -> None:
     new = Ledger(aside)
     new.create()
     with suppress(StoreError):  # of a file that is no ledger at all
-        new.write((entry.row, entry.history) for entry in old.salvage())
+        entries = old.salvage() if problem is not None else old.entries()
+        new.write((entry.row, entry.history) for entry in entries if entry.flaw is None)
     kept = sum(1 for _ in new.entries())
     copies = _copy(path, _parts(old))
     for part in _parts(old):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from torch import Tensor
 
 from popnet.config import SOURCES, Experiment
 from popnet.errors import StoreError
-from popnet.protocol import ORIGINAL, Member, View
+from popnet.protocol import Member, View
 from popnet.store.files import digest, load_tensors, save_tensors, sync_folder, write_aside
 from popnet.store.header import read_header, write_header
 from popnet.store.ledger import Ledger, Row
 from popnet.store.lock import Lock
+from popnet.store.rows import views_of
+from popnet.untrusted.files import check_folder, inside
 
 FILE_KINDS: Mapping[str, str] = {
     "weights": "weights",
@@ -83,6 +84,7 @@ class Store:
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         self.path = Path(path)
+        check_no_links(self.path)
         self.ledger = Ledger(self.path)
         self._lock = Lock(self.path / "lock")
         header = self.path / "store.json"
@@ -258,7 +260,7 @@ class Store:
 
     def file_of(self, kind: str, member_id: str) -> Path:
         """Where a member's file of one of `FILE_KINDS` is, or would be."""
-        return self.path / FILE_KINDS[kind] / f"{member_id}.safetensors"
+        return self._tensors(FILE_KINDS[kind], member_id)
 
     def predictions_path(self, member_id: str) -> Path:
         return self.file_of("predictions", member_id)
@@ -273,14 +275,21 @@ class Store:
         return self.file_of("trajectory", member_id)
 
     def labels_path(self, labels_digest: str) -> Path:
-        return self.path / "labels" / f"{labels_digest}.safetensors"
+        return self._tensors("labels", labels_digest)
 
     def checkpoint_path(self, trunk_id: str, epoch: int) -> Path:
-        return self.path / "checkpoints" / f"{trunk_id}-{epoch}.safetensors"
+        return self._tensors("checkpoints", f"{trunk_id}-{epoch}")
 
     def partial_path(self, name: str) -> Path:
         """Of a member or a shared beginning that is being trained."""
-        return self.path / "checkpoints" / f"{name}.safetensors"
+        return self._tensors("checkpoints", name)
+
+    def _tensors(self, folder: str, name: str) -> Path:
+        """A file whose name the ledger may have chosen. Raises StoreError for one outside the store."""
+        try:
+            return inside(self.path / folder, name, ".safetensors")
+        except ValueError as error:
+            raise StoreError(f"{self.path}: {error}") from None
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -292,7 +301,11 @@ class Store:
         predictions_digest, error, seconds, device, versions, finished.
         """
         with self.ledger.opened() as database:
-            table = pd.read_sql_query("SELECT * FROM members ORDER BY rowid", database, index_col="id")
+            found = database.execute("SELECT * FROM members ORDER BY rowid")
+            columns = [column[0] for column in found.description]
+            table = pd.DataFrame.from_records(
+                list(self.ledger.checked(found)), "id", columns=columns, coerce_float=True
+            )
         for source in SOURCES:
             table[source] = [int(seed) for seed in table[source]]
         hidden = ("identity", "views", "labels", "features_digest", "trajectory_digest", "entry_digest")
@@ -301,20 +314,20 @@ class Store:
     def done(self) -> dict[str, frozenset[View]]:
         """The finished members whose predictions are there, with the views they hold."""
         with self.ledger.opened() as database:
-            rows = database.execute("SELECT id, views FROM members WHERE status = 'done'").fetchall()
-        return {key: frozenset(_views(views)) for key, views in rows if self.predictions_path(key).exists()}
+            rows = list(self.ledger.checked(database.execute("SELECT id, views FROM members WHERE status = 'done'")))
+        return {key: frozenset(views_of(views)) for key, views in rows if self.predictions_path(key).exists()}
 
     def _row(self, member_id: str) -> dict[str, Any]:
         with self.ledger.opened() as database:
-            database.row_factory = sqlite3.Row
-            row = database.execute("SELECT * FROM members WHERE id = ?", [member_id]).fetchone()
-        if row is None:
+            found = database.execute("SELECT * FROM members WHERE id = ? LIMIT 1", [member_id])
+            rows = [dict(zip((column[0] for column in found.description), row)) for row in self.ledger.checked(found)]
+        if not rows:
             raise StoreError(f"{self.path}: no member {member_id!r}: store.members() lists them")
-        return dict(row)
+        return rows[0]
 
     def views(self, member_id: str) -> tuple[View, ...]:
         """The views along the first axis of `predictions`."""
-        return _views(self._row(member_id)["views"] or "[]")
+        return views_of(self._row(member_id)["views"])
 
     def predictions(self, member_id: str) -> NDArray[np.float32]:
         """A finished member's logits: float32 [views, examples, classes]. Raises StoreError."""
@@ -323,13 +336,18 @@ class Store:
             raise StoreError(
                 f"{self.path}: member {member_id} is a language model: use language_predictions(member_id)"
             )
-        return tensors["predictions"].numpy()
+        return _of_shape(tensors["predictions"], 3, torch.float32, self.predictions_path(member_id)).numpy()
 
     def language_predictions(self, member_id: str) -> LanguagePredictions:
         """What a finished language model predicts. Raises StoreError."""
-        found = {name: tensor.numpy() for name, tensor in self._predicted(member_id).items()}
-        if not {"target_log_probabilities", "argmax"} <= set(found):
+        tensors = self._predicted(member_id)
+        if not {"target_log_probabilities", "argmax"} <= set(tensors):
             raise StoreError(f"{self.path}: member {member_id} is no language model: use predictions(member_id)")
+        found = {
+            name: _of_shape(tensors[name], axes, dtype, self.predictions_path(member_id)).numpy()
+            for name, (axes, dtype) in _LANGUAGE_TENSORS.items()
+            if name in tensors
+        }
         only = found["argmax"][0] if len(found["argmax"]) == 1 else None
         mean_argmax = found.get("mean_argmax", only)
         return LanguagePredictions(found["target_log_probabilities"], found["argmax"], mean_argmax, found.get("logits"))
@@ -354,7 +372,8 @@ class Store:
     def trajectory(self, member_id: str) -> Tensor:
         """A member's weights before the first step and after each epoch: float32 [epochs + 1, weights]."""
         self._row(member_id)
-        return load_tensors(self.trajectory_path(member_id))["trajectory"]
+        path = self.trajectory_path(member_id)
+        return _of_shape(load_tensors(path).get("trajectory"), 2, torch.float32, path)
 
     def labels(self, member_id: str | None = None) -> NDArray[np.int64]:
         """The test labels, int64 [examples]; where the store holds several data sets, those of the given member."""
@@ -362,28 +381,29 @@ class Store:
             digest = self._row(member_id)["labels"]
         else:
             with self.ledger.opened() as database:
-                found = [
-                    row[0] for row in database.execute("SELECT DISTINCT labels FROM members WHERE status = 'done'")
-                ]
+                rows = database.execute("SELECT DISTINCT labels FROM members WHERE status = 'done'")
+                found = [labels for (labels,) in self.ledger.checked(rows)]
             if len(found) != 1:
                 raise StoreError(
                     f"{self.path}: holds the labels of {len(found)} data sets: name a member, as in labels(member_id)"
                 )
             digest = found[0]
-        return load_tensors(self.labels_path(digest))["labels"].numpy()
+        path = self.labels_path(str(digest))
+        return _of_shape(load_tensors(path).get("labels"), 1, torch.int64, path).numpy()
 
     def history(self, member_id: str) -> pd.DataFrame:
         """One row per epoch, indexed by epoch (from 1): learning_rate (of its last step), train_loss (mean, nats),
         test_accuracy (percent), test_cross_entropy (nats)."""
         self._row(member_id)
         with self.ledger.opened() as database:
-            return pd.read_sql_query(
+            found = database.execute(
                 "SELECT epoch, learning_rate, train_loss, test_accuracy, test_cross_entropy FROM history WHERE id = ? "
                 "ORDER BY epoch",
-                database,
-                params=[member_id],
-                index_col="epoch",
-            ).astype(np.float64)
+                [member_id],
+            )
+            columns = [column[0] for column in found.description]
+            rows = list(self.ledger.checked(found))
+        return pd.DataFrame.from_records(rows, "epoch", columns=columns, coerce_float=True).astype(np.float64)
 
     def verify(self) -> dict[str, str]:
         """Check every finished member's files and entry against their digests; returns what is wrong, by member id.
@@ -441,8 +461,30 @@ def open_store(path: str | Path) -> Store:
     return Store(path)
 
 
-def _views(text: str) -> tuple[View, ...]:
-    return tuple(View(bool(flip), dy, dx) for flip, dy, dx in json.loads(text)) or (ORIGINAL,)
+def check_no_links(folder: Path) -> None:
+    """That nothing in a store's folder leads out of it, where it is there. Raises StoreError."""
+    try:
+        check_folder(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{folder}: {error}") from None
+
+
+_LANGUAGE_TENSORS = {
+    "target_log_probabilities": (2, torch.float32),
+    "argmax": (2, torch.int32),
+    "mean_argmax": (1, torch.int32),
+    "logits": (3, torch.float32),
+}
+
+
+def _of_shape(tensor: Tensor | None, axes: int, dtype: torch.dtype, path: Path) -> Tensor:
+    """A tensor that is used as [...] of so many axes. Raises StoreError."""
+    if tensor is None or tensor.ndim != axes or tensor.dtype != dtype:
+        held = "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+        raise StoreError(f"{path}: damaged: {held} where {dtype} of {axes} axes belongs")
+    return tensor
 
 
 def _difference(before: Any, now: Any, key: str = "recipe") -> str:

@@ -14,6 +14,7 @@ import torch
 from popnet.errors import StoreError
 from popnet.store.files import CHECKPOINT_DIGEST, digest, digest_of_file, load_tensors
 from popnet.store.ledger import Entry
+from popnet.store.rows import flaw
 from popnet.store.store import DAMAGED, FILE_KINDS, Store
 
 Subject = TypeVar("Subject")
@@ -137,4 +138,4 @@ def _of(store: Store, column: str, *statuses: str) -> set[str]:
     marks = ", ".join("?" * len(statuses))
     with store.ledger.opened() as database:
         found = database.execute(f"SELECT DISTINCT {column} FROM members WHERE status IN ({marks})", statuses)
-        return {str(value) for (value,) in found if value is not None}
+        return {value for (value,) in found if value is not None and flaw({column: value}) is None}
