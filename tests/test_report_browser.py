@@ -43,14 +43,11 @@ def browser() -> Iterator[Any]:
 
 
 class Reader:
-    """A page in the browser, with what it wrote to the console and what it asked for."""
+    """A page in the browser, with what it wrote to the console and what it asked for. Its clock ticks by hand."""
 
-    def __init__(
-        self, browser: Any, file: Path, width: int = 1440, scheme: str = "light", paused: bool = False
-    ) -> None:
+    def __init__(self, browser: Any, file: Path, width: int = 1440, scheme: str = "light") -> None:
         self.view = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-        if paused:
-            self.view.add_init_script("sessionStorage['popnet report ' + location.pathname] = '{\"paused\": true}'")
+        self.view.add_init_script("window.setInterval = (tick, wait) => Object.assign(window, { tick, wait })")
         self.said: list[str] = []
         self.requests: set[str] = set()
         self.view.on("console", lambda message: self.said.append(message.text))
@@ -197,16 +194,16 @@ def watched(tmp_path_factory) -> Iterator[tuple[Path, Held, Thread]]:
     watcher.join()
 
 
-def reload(view: Any) -> None:
-    """Wait until the page has loaded itself again."""
-    view.evaluate("() => { window.before = true }")
+def tick(view: Any) -> None:
+    """The time has come to load the page again; wait until that has happened."""
+    view.evaluate("() => { window.before = true; setTimeout(tick) }")
     view.wait_for_function("window.before === undefined && document.readyState === 'complete'")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_while_a_run_goes_on(watched, browser, width, scheme):
     page, _, _ = watched
-    reader = Reader(browser, page, width, scheme, paused=True)
+    reader = Reader(browser, page, width, scheme)
     view = reader.view
     (title,) = reader.texts(".block h3")
     assert re.fullmatch(r"tiny: \d+ of \d+ members done, \d failed", title)
@@ -226,21 +223,22 @@ def test_reloading_leaves_the_reader_where_they_are(watched, browser):
     page, _, _ = watched
     reader = Reader(browser, page, 390)
     view = reader.view
+    assert view.evaluate("wait") == 500
     view.locator("a[href='#methods']").focus()
     view.evaluate("() => { scrollTo(0, 700); document.querySelector('.scroll').scrollLeft = 30 }")
-    reload(view)
+    tick(view)
     assert view.evaluate("scrollY") == 700
     assert view.evaluate("document.querySelector('.scroll').scrollLeft") == 30
     assert view.evaluate(FOCUSED) == "#methods"
     view.locator("#pause").press("Enter")
     assert view.locator("#pause").inner_text() == "Resume updates"
-    view.evaluate("() => { window.before = true }")
-    view.wait_for_timeout(1000)
+    view.evaluate("() => { window.before = true; tick() }")
     assert view.evaluate("window.before"), "paused"
     view.reload()
     assert view.locator("#pause").inner_text() == "Resume updates", "and it stays so"
     view.locator("#pause").press("Enter")
-    reload(view)
+    tick(view)
+    assert view.locator("#pause").inner_text() == "Pause updates"
     assert reader.said == []
     view.close()
 
@@ -250,7 +248,8 @@ def test_when_the_run_has_ended(watched, browser):
     reader = Reader(browser, page)
     held.go_on.set()
     watcher.join()
-    reader.view.wait_for_function("!document.querySelector('script')")
+    tick(reader.view)
+    assert reader.view.locator("script").count() == 0
     assert "The run is over." in reader.texts(".block p")
     reader.check()
     reader.view.close()
