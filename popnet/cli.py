@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train populations of small neural networks, bit for bit reproducibly, and see what varies between them.",
+    epilog="First: popnet doctor",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 app.add_typer(data_app, name="data")
@@ -89,7 +90,7 @@ def run(
 
     Example: popnet run quickstart population=4 recipe.epochs=12 --workers 2
     """
-    from popnet import config, engine
+    from popnet import config, engine, next_steps
     from popnet.engine.progress import ConsoleReporter
     from popnet.scaling import scaled
 
@@ -117,6 +118,7 @@ def run(
         paths.append(result.store.save_table(name, result.table(name)))
     tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
     console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
+    next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
     if table["failed"].sum():
         raise typer.Exit(1)
 
@@ -160,6 +162,7 @@ def plan(
         Console().print(
             f"{cost.saved:.0%} of the epochs are saved by sharing; about {_hours(cost.hours)} on this machine"
         )
+        Console().print(_HOW_ESTIMATED)
 
 
 @app.command()
@@ -290,6 +293,7 @@ def compare(
     (95% interval -0.307 to +0.441, p = 0.71, 20 and 20 runs). A true
     difference of that size would take about 1,128 runs of each to see.
     """
+    from popnet import next_steps
     from popnet.metrics import comparison, runs
     from popnet.report import comparisons
 
@@ -306,6 +310,10 @@ def compare(
             for n in names
         ]
         comparisons.render_comparison(results, a.name, b.name, Console())
+        if names[0] == "accuracy" and column is None and results[0].difference:
+            difference = f"{abs(results[0].difference):.2g}"
+            words = ["popnet", "power", "--difference", difference, "--from", sources[0], "--from", sources[1]]
+            next_steps.show(Console(stderr=True), words)
         return
     letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
     for name in names:
@@ -492,6 +500,7 @@ def doctor(
 
     from rich.text import Text
 
+    from popnet import next_steps
     from popnet.doctor import examine
 
     console = Console(soft_wrap=True)
@@ -508,6 +517,8 @@ def doctor(
         sys.stdout.write(json.dumps([dataclasses.asdict(check) for check in checks], indent=2) + "\n")
     if any(check.verdict == "broken" for check in checks):
         raise typer.Exit(1)
+    if not as_json:
+        next_steps.show(console, ["popnet", "run", "quickstart"], ["popnet", "new", "mine", "--own"])
 
 
 @app.command()
@@ -522,6 +533,9 @@ def new(
     lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate.")] = None,
     population: Annotated[int | None, typer.Option(min=2, help="Trainings a row.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to vary; repeat for more. Default: all.")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Also write NAME_parts.py: your own model, data, loss, optimiser.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
     debug: DebugOption = False,
 ) -> None:
@@ -529,17 +543,22 @@ def new(
 
     Example: popnet new mine --dataset fashion_mnist --model resnet6 --epochs 10
     """
-    from popnet import scaffold
+    from popnet import next_steps, scaffold
 
+    if own and (dataset or model or lr):
+        raise ConfigError("--own brings a data set, a model and an optimiser of its own: leave out those options")
     given: dict[str, Any] = {"dataset": dataset, "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     given |= {"population": population}
+    if own:
+        given = {"epochs": epochs, "batch_size": batch_size, "population": population}
     if sys.stdin.isatty():
         defaults = scaffold.Answers(name)
         given = {k: typer.prompt(k, default=getattr(defaults, k)) if v is None else v for k, v in given.items()}
     answers = {k: v for k, v in given.items() if v is not None} | ({"sources": source} if source else {})
-    path = scaffold.write(scaffold.Answers(name, **answers), folder / f"{name}.yaml")
+    written = scaffold.write(scaffold.Answers(name, own, **answers), folder)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{path}: train it and print its table with `python -m popnet.run {path}`", markup=False)
+    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+    next_steps.show(console, ["popnet", "plan", str(written[0])], ["popnet", "run", str(written[0])])
 
 
 @app.command()
@@ -754,6 +773,12 @@ def _warn(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
+_HOW_ESTIMATED = (
+    "Hours: from the speed, just now, of a few training steps of each kind of recipe on random images, and a member on "
+    "every core from beginning to end; other work on the machine while they were timed makes them too many."
+)
+
+
 def _print_costs(costs: Iterable[Cost], count: int) -> None:
     """A line for each experiment of a folder, and their sum."""
     from rich.progress import track
@@ -777,6 +802,7 @@ def _print_costs(costs: Iterable[Cost], count: int) -> None:
     )
     if known:
         output.print(f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here.")
+        output.print(_HOW_ESTIMATED)
 
 
 def _hours(hours: float | None, unit: str = " hours") -> str:
@@ -826,6 +852,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors that popnet raises on purpose are printed as one sentence, with exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
     command = typer.main.get_command(app)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where one's own modules lie; last, so that they hide nothing
     try:
         command.main(words, prog_name="popnet")
     except PopnetError as error:

@@ -1,4 +1,4 @@
-"""`popnet new`: a commented experiment file from a few answers."""
+"""`popnet new`: a commented experiment file from a few answers, and a module of one's own parts where wanted."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What a new experiment is about. `sources` get a row each; where there are several, one more varies them all."""
+    """What a new experiment is about. `sources` get a row each; where there are several, one more varies them all.
+
+    With `own`, its model, data set, loss and optimiser are those of a module beside it, to be changed.
+    """
 
     name: str
+    own: bool = False
     dataset: str = "digits"
     model: str = "small_cnn"
     epochs: int = 20
@@ -54,17 +58,21 @@ def text(answers: Answers) -> str:
             raise ConfigError(f"unknown source {source!r}; {nearest(source, SOURCES)}")
     if not answers.sources:
         raise ConfigError("no source to vary: name at least one of " + ", ".join(SOURCES))
+    if answers.own and not f"{answers.name}_parts".isidentifier():
+        raise ConfigError(f"name {answers.name!r}: a module is named after it: use letters, digits and underscores")
+    module = f"{answers.name}_parts"
     content = _TEMPLATE.format(
         name=answers.name,
-        dataset=_part(answers.dataset),
-        model=_part(answers.model),
+        dataset=f'{{import: "{module}:images"}}' if answers.own else _part(answers.dataset),
+        model=f'{{import: "{module}:network", kwargs: {{width: 32}}}}' if answers.own else _part(answers.model),
+        loss=f'{{import: "{module}:loss"}}' if answers.own else "cross_entropy",
         epochs=answers.epochs,
         batch_size=answers.batch_size,
-        lr=answers.lr,
+        optimizer=(f'import: "{module}:optimizer", lr: 0.01' if answers.own else _SGD.format(lr=answers.lr)),
         warmup=min(2, max(answers.epochs - 1, 0)),
         augment="{crop: 1}",
         population=answers.population,
-        variants="\n".join(_rows(answers.sources)),
+        variants="\n".join([*_rows(answers.sources), *(_OWN_ROWS if answers.own else ())]),
         datasets=_listed("One of", data.names()),
         models=_listed("One of", models.names()),
     )
@@ -72,17 +80,21 @@ def text(answers: Answers) -> str:
     return content
 
 
-def write(answers: Answers, path: Path) -> Path:
-    """Write the file, which must not exist yet. Raises ConfigError."""
-    content = text(answers)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(content)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists: choose another name, or remove it first") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+def write(answers: Answers, folder: Path) -> list[Path]:
+    """Write NAME.yaml, and NAME_parts.py where wanted; neither may exist yet. Raises ConfigError."""
+    contents = {folder / f"{answers.name}.yaml": text(answers)}
+    if answers.own:
+        contents[folder / f"{answers.name}_parts.py"] = _PARTS.format(name=answers.name)
+    for path in contents:
+        if path.exists():
+            raise ConfigError(f"{path} exists: choose another name, or remove it first")
+    for path, content in contents.items():
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(content)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return list(contents)
 
 
 def _part(name: str) -> str:
@@ -107,11 +119,51 @@ def _rows(sources: Sequence[str]) -> list[str]:
     return rows
 
 
+_SGD = "name: sgd, lr: {lr}, momentum: 0.9, weight_decay: 5.0e-4"
+
+_OWN_ROWS = (
+    "  - {name: Baseline, vary: [init, shuffle]}",
+    "  - {name: Twice as wide, vary: [init, shuffle], recipe: {model: {kwargs: {width: 64}}}}",
+)
+"""An idea beside a baseline, for `popnet compare`."""
+
+_PARTS = '''\
+"""The parts of {name}.yaml, to be made yours; none of them needs to know popnet."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+
+def network(input_shape, classes, width):
+    """An nn.Module, from float32 images [n, channels, height, width] to logits [n, classes]."""
+    channels, height, pixels = input_shape
+    hidden = nn.Linear(channels * height * pixels, width)
+    return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, classes))
+
+
+def images():
+    """x_train, y_train, x_test, y_test: uint8 images [n, height, width] or [n, height, width, channels], labels [n]."""
+    digits = load_digits()
+    x, y = (digits.images * (255 / 16)).astype(np.uint8), digits.target
+    return x[:1200], y[:1200], x[1200:], y[1200:]
+
+
+def loss(logits, labels):
+    """The mean over a batch, from logits [n, classes] and int64 labels [n]."""
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+
+
+def optimizer(parameters, lr):
+    """A torch optimiser of these parameter groups, whose rate popnet's schedule moves."""
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
+'''
+
 _TEMPLATE = """\
-# An experiment of popnet. Train and print its table:      python -m popnet.run {name}.yaml
+# An experiment of popnet. Train and print its table:      popnet run {name}.yaml
 # See what that would train, without training:             popnet plan {name}.yaml
-# Change a key for once, without editing:                  python -m popnet.run {name}.yaml recipe.epochs=5
-# With parts of your own (import:), add to these commands: --allow-import
+# Change a key for once, without editing:                  popnet run {name}.yaml recipe.epochs=5
 name: {name}
 recipe:
 {datasets}
@@ -122,9 +174,11 @@ recipe:
   # or your own, {{import: "package.module:attribute", kwargs: {{}}}}: a function that returns an nn.Module, which takes
   # float32 images [n, c, h, w] and gives logits [n, classes].
   model: {model}
+  loss: {loss}                # or your own, imported: a function of logits [n, classes] and labels [n]
   epochs: {epochs}
   batch_size: {batch_size}
-  optimizer: {{name: sgd, lr: {lr}, momentum: 0.9, weight_decay: 5.0e-4}}
+  # sgd, adam, or your own, imported: a function of parameter groups and lr that returns a torch optimiser.
+  optimizer: {{{optimizer}}}
   schedule: {{name: cosine, warmup_epochs: {warmup}}}
   augment: {augment}                  # also: flip: true, translate: 2, cutout: 4
   kernels: reorder                   # low-level nondeterminism as a seeded proxy; on a GPU also: hardware

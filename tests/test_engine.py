@@ -13,6 +13,7 @@ import popnet
 from popnet.config import from_mapping
 from popnet.engine import run
 from popnet.engine.progress import Silent
+from popnet.metrics.populations import FEW
 from popnet.protocol import View
 from popnet.store.header import write_header
 
@@ -119,7 +120,7 @@ def test_ensembles_are_means_of_disjoint_groups(tmp_path: Path) -> None:
     result = run(experiment(variants, 5), tmp_path / "store", workers=2)
     table = result.table("variability")
     assert table.loc["pairs", "members"] == 2
-    assert "2 disjoint ensembles of 2" in table.loc["pairs", "marks"]
+    assert table.loc["pairs", "marks"] == f"2 disjoint ensembles of 2; {FEW}"
 
 
 def test_own_parts(tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ def test_plan_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "quickstart" in printed
     assert "132 members asked for" in printed
     assert "hours on this machine for the 2 that can be estimated" in printed
+    assert "from the speed, just now, of a few training steps" in printed
     with pytest.raises(SystemExit) as exit_:
         cli.main(["plan", str(tmp_path / "nothing")])
     assert exit_.value.code == 2

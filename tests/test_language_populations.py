@@ -19,6 +19,7 @@ from popnet.cli import main
 from popnet.config import from_mapping
 from popnet.errors import ConfigError, DataError
 from popnet.metrics.language_populations import WORDS_NOT_KNOWN, language_population, population_predictions
+from popnet.metrics.populations import FEW
 from popnet.report.beside import beside
 from popnet.report.document import build
 from popnet.report.html import render_html
@@ -124,7 +125,7 @@ def test_ensembles_say_what_is_not_known_of_them(words):
     row = words.table().loc["Ensemble (N=2)"]
     assert (row["members"], row["population"]) == (2, 4)
     assert math.isnan(row["disagreement"])
-    assert row["marks"] == f"2 disjoint ensembles of 2; {WORDS_NOT_KNOWN}"
+    assert row["marks"] == f"2 disjoint ensembles of 2; {FEW}; {WORDS_NOT_KNOWN}"
     assert row["ppl_mean"] < words.table().loc["All Nondeterminism Sources", "ppl_mean"]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
 
 import popnet
@@ -34,7 +36,7 @@ def test_a_new_experiment_loads_and_says_what_was_asked(tmp_path: Path) -> None:
 
 def test_only_the_sources_asked_for(tmp_path: Path) -> None:
     answers = scaffold.Answers("mine", sources=["bit"])
-    experiment = popnet.load(scaffold.write(answers, tmp_path / "mine.yaml"))
+    experiment = popnet.load(scaffold.write(answers, tmp_path)[0])
     assert [v.name for v in experiment.variants] == ["Determinism", "Random Bit Change"]
 
 
@@ -42,12 +44,27 @@ def test_nothing_is_overwritten_and_nothing_wrong_is_written(tmp_path: Path) -> 
     path = tmp_path / "mine.yaml"
     path.write_text("precious")
     with pytest.raises(ConfigError, match="exists"):
-        scaffold.write(scaffold.Answers("mine"), path)
+        scaffold.write(scaffold.Answers("mine"), tmp_path)
     assert path.read_text() == "precious"
-    for wrong in (scaffold.Answers("mine", model="resnt6"), scaffold.Answers("mine", sources=["inti"])):
+    for wrong in (scaffold.Answers("other", model="resnt6"), scaffold.Answers("other", sources=["inti"])):
         with pytest.raises(ConfigError, match="did you mean"):
-            scaffold.write(wrong, tmp_path / "other.yaml")
+            scaffold.write(wrong, tmp_path)
         assert not (tmp_path / "other.yaml").exists()
+
+
+def test_own_parts_are_written_beside_the_experiment_and_are_as_it_says(tmp_path: Path) -> None:
+    assert run("new", "mine", "--folder", str(tmp_path), "--own", "--epochs", "3") == 0
+    recipe = yaml.safe_load((tmp_path / "mine.yaml").read_text())["recipe"]
+    scope: dict[str, Any] = {}
+    exec((tmp_path / "mine_parts.py").read_text(), scope)
+    named = [recipe[part]["import"] for part in ("model", "dataset", "loss", "optimizer")]
+    assert named == [f"mine_parts:{name}" for name in ("network", "images", "loss", "optimizer")]
+    x, y, x_test, y_test = scope["images"]()
+    assert (len(x), len(x_test)) == (len(y), len(y_test))
+    logits = scope["network"]((1, 8, 8), 10, **recipe["model"]["kwargs"])(torch.zeros(2, 1, 8, 8))
+    scope["loss"](logits, torch.tensor([1, 2])).backward()
+    assert run("new", "mi-ne", "--folder", str(tmp_path), "--own") == 2
+    assert run("new", "other", "--folder", str(tmp_path), "--own", "--lr", "1") == 2
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)

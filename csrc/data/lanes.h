@@ -12,6 +12,7 @@ namespace popnet {
 
 typedef uint8_t Bytes8 __attribute__((vector_size(8)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint64_t Words2 __attribute__((vector_size(16)));
 typedef int32_t Ints4 __attribute__((vector_size(16)));
 typedef int32_t Ints8 __attribute__((vector_size(32)));
 typedef uint32_t Bits8 __attribute__((vector_size(32)));
@@ -35,11 +36,12 @@ inline Ints8 widen(Bytes16 bytes) {
 #endif
 }
 
-// Eight bytes from memory; the rest is zero.
+// Eight bytes from memory; the rest is zero. By way of an integer: a vector that is written in part goes
+// through memory.
 inline Bytes16 load_eight(const uint8_t* in) {
-    Bytes16 bytes{};
-    std::memcpy(&bytes, in, 8);
-    return bytes;
+    uint64_t word;
+    std::memcpy(&word, in, sizeof word);
+    return (Bytes16)Words2{word, 0};
 }
 
 }  // namespace popnet

@@ -17,6 +17,10 @@ from popnet.store import Store
 
 _GROUP_SEED = 1
 
+FEW_ENSEMBLES = 10
+FEW = f"fewer than {FEW_ENSEMBLES} ensembles: deviations, and their errors too, are rough"
+"""Marks a row whose spread is that of so few ensembles that not even its error bars can be trusted."""
+
 
 def finished_members(population: Population, done: set[str] | frozenset[str]) -> list[Member]:
     """The members of a population that are in the store, in the population's order."""
@@ -147,6 +151,9 @@ def _marks(population: Population, finished: int) -> Iterator[str]:
     if "reorder" in modes:
         yield "kernels: reorder proxy"
     if variant.ensemble > 1:
-        yield f"{finished // variant.ensemble} disjoint ensembles of {variant.ensemble}"
+        ensembles = finished // variant.ensemble
+        yield f"{ensembles} disjoint ensembles of {variant.ensemble}"
+        if ensembles < FEW_ENSEMBLES:
+            yield FEW
     if finished < len(population.members):
         yield f"{finished} of {len(population.members)} members"
