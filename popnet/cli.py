@@ -558,7 +558,9 @@ def new(
     written = scaffold.write(scaffold.Answers(name, own, **answers), folder)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)
-    next_steps.show(console, ["popnet", "plan", str(written[0])], ["popnet", "run", str(written[0])])
+    imports = any(":" in str(part) for part in (dataset, model)) or own
+    allowed = ["--allow-import"] if imports else []
+    next_steps.show(console, *(["popnet", command, str(written[0]), *allowed] for command in ("plan", "run")))
 
 
 @app.command()

@@ -164,6 +164,7 @@ _TEMPLATE = """\
 # An experiment of popnet. Train and print its table:      popnet run {name}.yaml
 # See what that would train, without training:             popnet plan {name}.yaml
 # Change a key for once, without editing:                  popnet run {name}.yaml recipe.epochs=5
+# With parts of your own (import:), add to these commands: --allow-import
 name: {name}
 recipe:
 {datasets}
