@@ -854,7 +854,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors that popnet raises on purpose are printed as one sentence, with exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
     command = typer.main.get_command(app)
-    if str(Path.cwd()) not in sys.path:
+    if "--allow-import" in words and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # where one's own modules lie; last, so that they hide nothing
     try:
         command.main(words, prog_name="popnet")
