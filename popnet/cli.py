@@ -1,8 +1,9 @@
-"""The command line. Exit codes: 0 done, 1 some members failed, 2 wrong input (one sentence), 130 or 143 interrupted."""
+"""The command line. Answers go to standard output, everything else to standard error; `EXIT_CODES` says how it ends."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-import popnet
+from popnet import machine
 from popnet.errors import ConfigError, PopnetError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from popnet.engine import Result
     from popnet.engine.estimates import Cost
+    from popnet.protocol import Plan
     from popnet.report.claims import Evidence
     from popnet.report.content import Report
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 done, but members failed, a target was not met, or something is broken or damaged; "
+    "2 wrong input, data or store, in one sentence; 70 a defect of popnet; 130 or 143 stopped by Ctrl-C or SIGTERM."
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train populations of small neural networks, bit for bit reproducibly, and see what varies between them.",
-    epilog="First: popnet doctor",
+    epilog=f"First: popnet doctor. {EXIT_CODES}",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 app.add_typer(data_app, name="data")
@@ -50,6 +60,7 @@ AllowImportOption = Annotated[
     typer.Option("--allow-import", help="Run the code that the experiment names by `import:`: where you trust it."),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON; messages go to standard error.")]
 
 
 @app.command()
@@ -82,6 +93,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
     allow_import: AllowImportOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train what is missing of an experiment's populations, and print its table.
@@ -96,7 +108,7 @@ def run(
 
     loaded = scaled(config.load(experiment, overrides or [], allow_import=allow_import), scale)
     if plan:
-        _print_plan(engine.plan(loaded, device))
+        _print_plan(engine.plan(loaded, device), as_json)
         return
     console = Console(stderr=True, quiet=quiet)
     result = engine.run(
@@ -112,11 +124,15 @@ def run(
         wait=wait,
         verify=verify,
     )
-    table = _print_table(result, Console())
+    table = result.table() if as_json else _print_table(result, Console())
     paths = [result.store.save_table(result.main_table, table)]
     for name in (name for name in loaded.measure if name in ("similarity", "divergence")):
         paths.append(result.store.save_table(name, result.table(name)))
     tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
+    if as_json:
+        named = {path.stem: path for path in paths}
+        failed = _failures(result)
+        machine.write({"store": result.store.path, "tables": named, "rows": table, "failed_members": failed})
     console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
     next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
     if table["failed"].sum():
@@ -135,6 +151,7 @@ def plan(
         bool | None, typer.Option(help="Estimate hours by training a few steps; default: for a folder.")
     ] = None,
     allow_import: AllowImportOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show what an experiment would train: members of each row, and how many trainings the rows share.
@@ -154,9 +171,12 @@ def plan(
     loaded = [config.load(file, overrides or [], allow_import=allow_import) for file in files]
     plans = [engine.plan(scaled(one, scale), device) for one in loaded]
     if folder.is_dir():
-        _print_costs(survey(plans, measure is not False), len(plans))
+        _print_costs(survey(plans, measure is not False), len(plans), as_json)
         return
-    _print_plan(plans[0])
+    if as_json and measure:
+        machine.write(_planned(plans[0]) | {"cost": next(survey(plans))})
+        return
+    _print_plan(plans[0], as_json)
     if measure:
         (cost,) = survey(plans)
         Console().print(
@@ -177,6 +197,7 @@ def report(
         bool, typer.Option("--watch", help="Rewrite the HTML file while runs go on there; report when they have ended.")
     ] = False,
     interval: Annotated[float, typer.Option(help="With --watch: seconds between two looks.")] = 10.0,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Set what stores hold beside the published tables, and check the papers' claims.
@@ -186,6 +207,7 @@ def report(
     Example: popnet report runs/resnet6 runs/linear --html report.html --csv report.csv
     """
     from popnet.report import document, files, terminal
+    from popnet.report.long_form import long_form
 
     for path in (html, latex, csv):
         files.check_writable(path)
@@ -193,7 +215,10 @@ def report(
         built, evidence = _watch(stores, html, title, date, interval)
     else:
         built, evidence = document.build(stores, title, date, figures=html is not None)
-    terminal.print_report(built, evidence, Console())
+    if as_json:
+        machine.write({"title": built.title, "cells": long_form(evidence), "claims": [c for _, c in built.claims]})
+    else:
+        terminal.print_report(built, evidence, Console())
     for path in files.write(built, evidence, html, latex, csv):
         Console(stderr=True).print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
 
@@ -213,6 +238,43 @@ def _watch(
     except KeyboardInterrupt:
         console.print(f"not watched any more: {page} stays as it is, and the runs go on", markup=False)
         raise typer.Exit(130) from None
+
+
+@app.command("export")
+def export_command(
+    store: StoreArgument,
+    hf: Annotated[Path, typer.Option("--hf", metavar="OUT", help="The folder to write.")],
+    row: Annotated[list[str] | None, typer.Option(help="A row to write; repeat for more. Default: all.")] = None,
+    dtype: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write predictions to publish: a folder for each row, with its logits, labels and seeds, under one card.
+
+    In the layout of the published logits of many runs: logits.npy [runs, examples, classes] and labels.npy. For one
+    file of everything that the ledger knows of the members there is `popnet store export`.
+
+    Example: popnet export runs/quickstart --hf quickstart-logits
+    """
+    from rich.progress import Progress
+
+    from popnet.publish import publish
+    from popnet.store import open_store
+
+    opened = open_store(store)
+    with Progress(console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(hf.name, total=None)
+        written = publish(
+            *(opened, hf, row, dtype, force),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        machine.write(written)
+        return
+    for entry in written:
+        _say(f"{hf / entry.folder}: {entry.runs} runs x {entry.examples} examples x {entry.classes} classes")
 
 
 # -- Is it real? compare, power, stability -----------------------------------------------------------------------------
@@ -238,6 +300,7 @@ def measure(
         bool, typer.Option("--ensemble-cross-entropy", help="Also the cross-entropy of every pair's ensemble.")
     ] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the row to this file, unrounded.")] = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure the variability of anyone's predictions: many runs of one model on one test set.
@@ -250,7 +313,10 @@ def measure(
     from popnet.report.tables import render
 
     table = measure_file(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
-    render(table, str(predictions), console=Console())
+    if as_json:
+        machine.write(table)
+    else:
+        render(table, str(predictions), console=Console())
     if csv is not None:
         csv.write_text(table.to_csv())
 
@@ -270,6 +336,7 @@ def compare(
         bool, typer.Option("--bootstrap", help="Studentised bootstrap instead of Student's t.")
     ] = False,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Is A better than B? The difference with its intervals, how often A wins, and the answer in plain words.
@@ -309,6 +376,10 @@ def compare(
             comparison.compare_samples(a.samples[n], b.samples[n], paired=match, **runs.meaning(n), **options)
             for n in names
         ]
+        if as_json:
+            sentences = {"a": a.name, "b": b.name}
+            machine.write([{**sentences, **machine.plain(r), "sentence": r.sentence()} for r in results])
+            return
         comparisons.render_comparison(results, a.name, b.name, Console())
         if names[0] == "accuracy" and column is None and results[0].difference:
             difference = f"{abs(results[0].difference):.2g}"
@@ -316,10 +387,19 @@ def compare(
             next_steps.show(Console(stderr=True), words)
         return
     letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
+    answers = []
     for name in names:
         samples = {letter: r.samples[name] for letter, r in letters.items()}
         pairs = comparison.compare_all(samples, **runs.meaning(name), **options)
+        if as_json:
+            answers += [
+                {"a": letters[a].name, "b": letters[b].name, **machine.plain(found), "p_value_holm": adjusted}
+                for (a, b), (found, adjusted) in pairs.items()
+            ]
+            continue
         comparisons.render_all(name, {letter: r.name for letter, r in letters.items()}, pairs, Console())
+    if as_json:
+        machine.write(answers)
 
 
 @app.command()
@@ -337,6 +417,7 @@ def power(
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The level of the two-sided test.")] = 0.05,
     metric: Annotated[str, typer.Option(help="With --from: accuracy, cross_entropy or a CSV's column.")] = "accuracy",
     labels: LabelsOption = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """How many runs of each does it take to see a difference?
@@ -368,7 +449,11 @@ def power(
         sds = planning.measured_sds(source, metric, labels, distribution_sd)
     else:
         sds = planning.given_sds(sd) if sd else planning.expected_sds(error or 0.0, examples, classes, distribution_sd)
-    comparisons.render_power(planning.power_plan(difference, sds, wanted, alpha), Console())
+    needed = planning.power_plan(difference, sds, wanted, alpha)
+    if as_json:
+        machine.write(needed)
+    else:
+        comparisons.render_power(needed, Console())
 
 
 @app.command()
@@ -388,6 +473,7 @@ def stability(
     executor: Annotated[str, typer.Option(help="Who trains the members, as of `run`.")] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last table only.")] = False,
     allow_import: AllowImportOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """How many runs until the numbers stand still? Trains until each interval is narrower than its target, then stops.
@@ -421,7 +507,10 @@ def stability(
         reporter=ConsoleReporter(console),
         tell=lambda so_far: comparisons.render_stability(so_far, console),
     )
-    comparisons.render_stability(outcome, Console())
+    if as_json:
+        machine.write(outcome)
+    else:
+        comparisons.render_stability(outcome, Console())
     if not outcome.steady:
         raise typer.Exit(1)
 
@@ -433,6 +522,7 @@ def theory_command(
     name: Annotated[str, typer.Option(help="Of the files.")] = "theory",
     title: Annotated[str, typer.Option(help="Of the report.")] = "Variance between runs",
     labels: LabelsOption = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """How much of the variance between runs is genuine: Jordan's (2024) statistics and figures, as a Markdown report.
@@ -446,7 +536,11 @@ def theory_command(
     from popnet.report import theory
 
     read = [runs.read(source, labels, least=8) for source in sources]
-    Console(soft_wrap=True).print(f"report in {theory.write(read, output, name, title)}", highlight=False)
+    written = theory.write(read, output, name, title)
+    if as_json:
+        machine.write({"report": written, "populations": theory.summaries(read)})
+    else:
+        Console(soft_wrap=True).print(f"report in {written}", highlight=False)
 
 
 @app.command("predict")
@@ -488,16 +582,13 @@ def predict_command(
 @app.command()
 def doctor(
     train: Annotated[bool, typer.Option(help="Also train a tiny member and compare its bits.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead.")] = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Look at this machine: versions, GPU, native code, extras, data sets, and whether it gives the bits on record.
 
     Exit code 1 where something popnet needs is broken; what is optional and missing is not an error.
     """
-    import dataclasses
-    import json
-
     from rich.text import Text
 
     from popnet import next_steps
@@ -514,7 +605,7 @@ def doctor(
                 Text(f"{check.verdict:8}", styles[check.verdict]) + Text(f"{check.name:20}{check.found}{remedy}")
             )
     if as_json:
-        sys.stdout.write(json.dumps([dataclasses.asdict(check) for check in checks], indent=2) + "\n")
+        machine.write(checks)
     if any(check.verdict == "broken" for check in checks):
         raise typer.Exit(1)
     if not as_json:
@@ -591,10 +682,13 @@ def schema(
 
 
 @data_app.command("list")
-def data_list(debug: DebugOption = False) -> None:
+def data_list(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Every data set that popnet knows, with where it was found or how to get it."""
     from popnet.data import available
 
+    if as_json:
+        machine.write(dict(available()))
+        return
     console = Console(soft_wrap=True, highlight=False)
     for name, state in available().items():
         console.print(f"{'found  ' if state.ready else 'missing'} {name:15} {state.where}")
@@ -653,7 +747,7 @@ def data_write(
 
 
 @store_app.command("verify")
-def store_verify(store: StoreArgument, debug: DebugOption = False) -> None:
+def store_verify(store: StoreArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check every file and entry against its digest, and list what nothing refers to. Only reads.
 
     Exit code 1 where something is damaged or missing; `popnet store repair` sets that aside.
@@ -663,11 +757,15 @@ def store_verify(store: StoreArgument, debug: DebugOption = False) -> None:
 
     opened = open_store(store)
     findings = verify(opened)
-    for finding in findings:
-        _say(f"{finding.kind}: {finding.text}")
     damaged = sum(finding.kind not in HARMLESS for finding in findings)
     rest = len(findings) - damaged
-    _say(f"{store}: {damaged or 'nothing'} damaged or missing, {rest} left over (popnet store prune)")
+    say = _warn if as_json else _say
+    if as_json:
+        machine.write(findings)
+    else:
+        for finding in findings:
+            _say(f"{finding.kind}: {finding.text}")
+    say(f"{store}: {damaged or 'nothing'} damaged or missing, {rest} left over (popnet store prune)")
     if damaged:
         raise typer.Exit(1)
 
@@ -723,6 +821,8 @@ def store_export(
     debug: DebugOption = False,
 ) -> None:
     """Write the finished members to one file: what the ledger says of them, their histories, predictions and labels.
+
+    To publish predictions, a folder for each row, there is `popnet export`.
 
     Example: popnet store export runs/mine mine.npz --row Baseline
     """
@@ -781,13 +881,16 @@ _HOW_ESTIMATED = (
 )
 
 
-def _print_costs(costs: Iterable[Cost], count: int) -> None:
+def _print_costs(costs: Iterable[Cost], count: int, as_json: bool) -> None:
     """A line for each experiment of a folder, and their sum."""
     from rich.progress import track
     from rich.table import Table
 
     console = Console(stderr=True)
     found = list(track(costs, "estimating", total=count, console=console, transient=True))
+    if as_json:
+        machine.write(found)
+        return
     table = Table("Experiment", box=None, pad_edge=False)
     for header in ("Asked", "Members", "New", "Epochs", "Saved", "Hours"):
         table.add_column(header, justify="right")
@@ -811,9 +914,21 @@ def _hours(hours: float | None, unit: str = " hours") -> str:
     return "-" if hours is None else f"{hours:,.1f}{unit}" if hours < 100 else f"{hours:,.0f}{unit}"
 
 
-def _print_plan(planned: popnet.engine.Plan) -> None:  # type: ignore[name-defined]
+def _planned(planned: Plan) -> dict[str, Any]:
+    rows = [
+        {"variant": p.name, "members": [m.id for m in p.members], "vary": p.variant.sources, "onset": p.variant.onset}
+        for p in planned.populations
+    ]
+    epochs = sum(m.recipe.epochs for m in planned.members)
+    return {"experiment": planned.experiment.name, "trainings": len(planned.members), "epochs": epochs, "rows": rows}
+
+
+def _print_plan(planned: Plan, as_json: bool) -> None:
     from rich.table import Table
 
+    if as_json:
+        machine.write(_planned(planned))
+        return
     table = Table(
         "Variant", "Members", "Sources", "Onset", box=None, title=planned.experiment.name, title_justify="left"
     )
@@ -831,7 +946,15 @@ def _print_plan(planned: popnet.engine.Plan) -> None:  # type: ignore[name-defin
     )
 
 
-def _print_table(result: popnet.engine.Result, console: Console):  # type: ignore[name-defined,no-untyped-def]
+def _failures(result: Result) -> dict[str, str]:
+    """The errors of the plan's failed members, by id."""
+    ledger = result.store.members()
+    planned = ledger.index.isin([m.id for m in result.plan.members])
+    failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
+    return {str(member_id): str(error) for member_id, error in failed.items()}
+
+
+def _print_table(result: Result, console: Console) -> pd.DataFrame:
     import pandas as pd
 
     from popnet.report.tables import published, render
@@ -843,15 +966,13 @@ def _print_table(result: popnet.engine.Result, console: Console):  # type: ignor
     if beside is not None:
         beside = beside[~beside.index.duplicated()]
     render(table, experiment.description or experiment.name, beside, console)
-    ledger = result.store.members()
-    planned = ledger.index.isin([m.id for m in result.plan.members])
-    for member_id, error in ledger.loc[planned & (ledger["status"] == "failed"), "error"].items():
+    for member_id, error in _failures(result).items():
         console.print(f"member {member_id} failed: {error}", highlight=False, soft_wrap=True, markup=False)
     return table
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; errors that popnet raises on purpose are printed as one sentence, with exit code 2."""
+    """Run the command line; errors that popnet raises on purpose are printed as one sentence, see `EXIT_CODES`."""
     words = sys.argv[1:] if arguments is None else arguments
     command = typer.main.get_command(app)
     if "--allow-import" in words and str(Path.cwd()) not in sys.path:
@@ -859,9 +980,14 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command.main(words, prog_name="popnet")
     except PopnetError as error:
-        if "--debug" in words:
-            raise
         from popnet.engine import Interrupted
 
-        Console(stderr=True).print(f"popnet: {error}", highlight=False, soft_wrap=True, markup=False)
+        if "--debug" in words:
+            traceback.print_exc()
+        else:
+            Console(stderr=True).print(f"popnet: {error}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(error.code if isinstance(error, Interrupted) else 2)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write("popnet: this is a defect of popnet or of a part of yours: the traceback says which\n")
+        sys.exit(70)

@@ -48,6 +48,14 @@ def table(summaries: Mapping[str, Summary]) -> str:
     return "\n".join(lines)
 
 
+def summaries(populations: Sequence[Runs]) -> dict[str, Summary]:
+    """The statistics of each population, by what follows the last colon of its name."""
+    return {
+        runs.name.rpartition(":")[2]: theory.summarise(runs.predictions, runs.labels, runs.classes)
+        for runs in populations
+    }
+
+
 def write(populations: Sequence[Runs], folder: Path, name: str, title: str, text: str = "") -> Path:
     """Write `NAME.md` and its figures, `NAME-*.svg`, into a folder, and return the file.
 
@@ -62,12 +70,10 @@ def write(populations: Sequence[Runs], folder: Path, name: str, title: str, text
     """
     by_label = {runs.name.rpartition(":")[2]: runs for runs in populations}
     _check(populations, by_label)
-    summaries = {
-        label: theory.summarise(runs.predictions, runs.labels, runs.classes) for label, runs in by_label.items()
-    }
+    statistics = summaries(populations)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"# {title}", "", text, "", table(summaries), "", NOTE, ""]
-    for figure in drawn(by_label, summaries):
+    lines = [f"# {title}", "", text, "", table(statistics), "", NOTE, ""]
+    for figure in drawn(by_label, statistics):
         file = folder / f"{name}-{figure.kind}.svg"
         file.write_text(figure.svg, encoding="utf-8")
         lines += [f"## {figure.caption}", "", f"![{figure.caption}]({file.name})", ""]

@@ -1,0 +1,128 @@
+"""Answers for machines, and what holds of every command: help and exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+
+from popnet import cli, machine
+from popnet.report.verdicts import Verdict
+
+Call = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line with --json in this process; returns the exit code and what standard output holds."""
+
+    def run(*words: Any) -> tuple[int, Any]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*map(str, words), "--json"])
+        return int(ended.value.code or 0), json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    return run
+
+
+def test_what_json_does_not_know_has_a_form() -> None:
+    table = pd.DataFrame({"a": [1, 2], "b": [0.5, math.nan]}, index=pd.Index(["x", "y"], name="variant"))
+    assert machine.plain(table) == [{"variant": "x", "a": 1, "b": 0.5}, {"variant": "y", "a": 2, "b": None}]
+    assert machine.plain(
+        {"path": Path("a/b"), "array": np.arange(2), "verdict": Verdict.HOLDS, "all": (math.inf,)}
+    ) == {
+        "path": "a/b",
+        "array": [0, 1],
+        "verdict": Verdict.HOLDS.value,
+        "all": [None],
+    }
+    with pytest.raises(TypeError, match="object has no form in JSON"):
+        machine.plain(object())
+
+
+def test_run_and_plan(answer: Call, trained, trained_copy: Path, tmp_path: Path) -> None:
+    file = tmp_path / "same.yaml"
+    file.write_text(json.dumps(trained.store.experiments()["tiny"]))
+    code, planned = answer("plan", file)
+    assert code == 0
+    assert [row["variant"] for row in planned["rows"]] == [p.name for p in trained.plan.populations]
+    assert planned["trainings"] == len(trained.plan.members)
+    assert answer("run", file, "--plan") == (0, planned)
+    code, ran = answer("run", file, "--store", trained_copy, "--workers", 1)
+    assert code == 1, "two members fail"
+    assert len(ran["failed_members"]) == 2
+    assert [row["members"] for row in ran["rows"]] == [4, 2, 2, 2, 0]
+    assert Path(ran["tables"]["variability"]).exists()
+    (tmp_path / "folder").mkdir()
+    file.rename(tmp_path / "folder" / "same.yaml")
+    (cost,) = answer("plan", tmp_path / "folder", "--no-measure")[1]
+    assert cost["members"] == len(trained.plan.members)
+
+
+def test_reading_commands(answer: Call, trained) -> None:
+    store = trained.store.path
+    code, report = answer("report", store)
+    assert code == 0
+    assert {cell["variant"] for cell in report["cells"]} >= {"Initialization", "Snapshots"}
+    sources = [f"{store}:{name}" for name in ("Initialization", "Determinism", "Snapshots")]
+    (accuracy, cross_entropy) = answer("compare", *sources[:2])[1]
+    assert accuracy["metric"] == "accuracy"
+    assert accuracy["sentence"]
+    assert cross_entropy["a"] == sources[0]
+    pairs = answer("compare", *sources, "--metric", "accuracy")[1]
+    assert len(pairs) == 3
+    assert all(0 <= pair["p_value_holm"] <= 1 for pair in pairs)
+    assert answer("power", "--difference", 1, "--sd", 1)[1]["needed"] == [17]
+    assert answer("measure", store)[0] == 0
+    assert answer("data", "list")[1]["digits"]["ready"] is True
+    assert answer("store", "verify", store) == (0, [])
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize(
+    "path", list(commands(typer.main.get_command(cli.app))), ids=lambda path: "-".join(path) or "popnet"
+)
+def test_help_fits_80_columns_without_colour(path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*path, "--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_exit_codes_are_in_the_help(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for code in ("0 done", "2 wrong input", "70 a defect", "130 or 143 stopped"):
+        assert code in text
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError("popped"), 70)])
+def test_interruptions_and_defects_have_codes_of_their_own(error, code, monkeypatch, capsys) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("popnet.data.available", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["data", "list"])
+    assert ended.value.code == code
+    written = capsys.readouterr()
+    assert written.out == ""
+    if code == 70:
+        assert "ZeroDivisionError: popped" in written.err
