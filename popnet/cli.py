@@ -243,7 +243,10 @@ def _watch(
 @app.command("export")
 def export_command(
     store: StoreArgument,
-    hf: Annotated[Path, typer.Option("--hf", metavar="OUT", help="The folder to write.")],
+    hf: Annotated[Path | None, typer.Option("--hf", metavar="OUT", help="A folder for predictions.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="OUT", help="A folder for every member's learning curves.")
+    ] = None,
     row: Annotated[list[str] | None, typer.Option(help="A row to write; repeat for more. Default: all.")] = None,
     dtype: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
@@ -253,28 +256,40 @@ def export_command(
 ) -> None:
     """Write predictions to publish: a folder for each row, with its logits, labels and seeds, under one card.
 
-    In the layout of the published logits of many runs: logits.npy [runs, examples, classes] and labels.npy. For one
-    file of everything that the ledger knows of the members there is `popnet store export`.
+    Predictions are in the layout of the published logits of many runs: logits.npy [runs, examples, classes] and
+    labels.npy. --tensorboard writes learning curves. For one file of everything that the ledger knows of the members
+    there is `popnet store export`.
 
     Example: popnet export runs/quickstart --hf quickstart-logits
     """
     from rich.progress import Progress
 
-    from popnet.publish import publish
+    from popnet.publish import publish, write_curves
+    from popnet.publish.folder import Published
     from popnet.store import open_store
 
+    if hf is None and tensorboard is None:
+        raise ConfigError("export: nothing to write: give --hf OUT or --tensorboard OUT")
     opened = open_store(store)
+    rows: list[Published] = []
+    curves: list[Path] = []
     with Progress(console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task(hf.name, total=None)
-        written = publish(
-            *(opened, hf, row, dtype, force),
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        task = progress.add_task(str(store), total=None)
+
+        def told(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if hf is not None:
+            rows = publish(opened, hf, row, dtype, force, told)
+        if tensorboard is not None:
+            curves = write_curves(opened, tensorboard, told)
     if as_json:
-        machine.write(written)
+        machine.write({"rows": rows, "curves": curves})
         return
-    for entry in written:
-        _say(f"{hf / entry.folder}: {entry.runs} runs x {entry.examples} examples x {entry.classes} classes")
+    for entry in rows:
+        _say(f"{entry.folder}: {entry.runs} runs x {entry.examples} examples x {entry.classes} classes")
+    if curves:
+        _say(f"{tensorboard}: curves of {len(curves)} members; look at them by `tensorboard --logdir {tensorboard}`")
 
 
 # -- Is it real? compare, power, stability -----------------------------------------------------------------------------

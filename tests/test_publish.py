@@ -112,8 +112,31 @@ def test_the_command_line(trained, tmp_path: Path, capsys: pytest.CaptureFixture
 
     out = tmp_path / "out"
     printed = call("export", trained.store.path, "--hf", out, "--row", "Determinism", "--quiet", "--json").out
-    assert json.loads(printed)[0]["runs"] == 2
+    assert json.loads(printed)["rows"][0]["runs"] == 2
     place = out / "tiny" / "determinism"
     rows = json.loads(call("measure", place / "logits.npy", "--labels", place / "labels.npy", "--json").out)
     assert rows[0]["members"] == 2
     assert rows[0]["disagreement"] == 0
+
+
+def test_curves_are_the_histories(trained, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folders = publish.write_curves(trained.store, tmp_path / "curves")
+    assert {folder.name for folder in folders} == set(trained.store.done())
+    read = EventAccumulator(str(folders[0])).Reload()
+    history = trained.store.history(folders[0].name)
+    for name in history:
+        there = history[name].dropna()
+        events = read.Scalars(name) if len(there) else []
+        assert [event.step for event in events] == there.index.tolist()
+        assert [event.value for event in events] == there.astype(np.float32).tolist()
+    with pytest.raises(ConfigError, match="is there already"):
+        publish.write_curves(trained.store, tmp_path / "curves")
+
+
+def test_an_export_of_nothing_is_refused(trained, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["export", str(trained.store.path)])
+    assert exit_.value.code == 2
+    assert "--hf OUT or --tensorboard OUT" in capsys.readouterr().err

@@ -1,5 +1,6 @@
-"""Predictions as a folder that anyone can load, in the layout in which the logits of many runs are published."""
+"""What a store holds, for other programs: predictions as logits are published, learning curves for TensorBoard."""
 
+from popnet.publish.curves import write_curves
 from popnet.publish.folder import publish
 
-__all__ = ["publish"]
+__all__ = ["publish", "write_curves"]
