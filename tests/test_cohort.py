@@ -52,7 +52,7 @@ class Chair:
 class CohortExecutor:
     """Runs jobs in one cohort of CPU seats, in this process."""
 
-    def __init__(self, size: int, labels: str = "labels") -> None:
+    def __init__(self, size: int, labels: str = "0" * 24) -> None:
         dataset = popnet.data.load("synthetic", **DATASET["kwargs"])
         self._shared = share(dataset, labels)
         self._resident = self._shared.attach()

@@ -151,7 +151,7 @@ def test_printed_as_the_papers_do(words):
         "0.19 ± 0.01",
         "17.30",
         "-2.08",
-        f"² {WORDS_NOT_KNOWN}",
+        f"³ {WORDS_NOT_KNOWN}",
     ):
         assert expected in text
     assert "Accuracy" not in text

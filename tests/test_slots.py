@@ -415,10 +415,10 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
             environments.append(env)
 
-        def kill(self) -> None:
+        def terminate(self) -> None:
             pass
 
-        def wait(self) -> int:
+        def wait(self, timeout: float | None = None) -> int:
             return -9
 
     monkeypatch.setattr(local.subprocess, "Popen", Process)
