@@ -1,0 +1,74 @@
+"""`popnet data`: where data sets are, and how to get and write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from popnet import machine
+from popnet.cli.options import DataRootOption, DebugOption, JsonOption, QuietOption
+from popnet.cli.output import counting, say
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
+
+
+@app.command("list")
+def data_list(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Every data set that popnet knows, with where it was found or how to get it."""
+    from popnet.data import available
+
+    if as_json:
+        machine.write(dict(available()))
+        return
+    for name, state in available().items():
+        say(f"{'found  ' if state.ready else 'missing'} {name:15} {state.where}")
+
+
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set that torchvision downloads, as in cifar10.")],
+    root: DataRootOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Download a data set through torchvision."""
+    from popnet.data import fetch
+
+    where = fetch(name, root)
+    say(f"{name}: in {where}" if where else f"{name}: built in, nothing to fetch")
+
+
+@app.command("write")
+def data_write(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A data set of `popnet data list`, or a folder with a folder of pictures for each class."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT.beton")],
+    split: Annotated[str, typer.Option(help="Of a named data set: train or test.")] = "train",
+    encoding: Annotated[
+        str, typer.Option(help="keep (JPEG files as they are, anything else raw), raw or jpeg (encoded anew).")
+    ] = "keep",
+    max_resolution: Annotated[
+        int | None, typer.Option(min=1, help="Scale down pictures whose longer side has more pixels.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of pictures encoded as JPEG.")] = 90,
+    root: DataRootOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.beton.")] = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write images to FFCV's format, for `loader: ffcv`; the checksum goes to OUT.beton.sha256.
+
+    Example: popnet data write imagenet/train train.beton --max-resolution 500
+    """
+    from popnet.data.writing import Encoding, write
+
+    chosen = Encoding.checked(encoding, max_resolution, quality)
+    with counting(output.name, quiet) as told:
+        written = write(
+            *(dataset, output, split, chosen, root, force),
+            progress=told,
+        )
+    say(f"{output}: {written.examples:,} images, {written.size / 1e6:,.1f} MB, sha256 {written.checksum}")

@@ -1,0 +1,126 @@
+"""`popnet run`: train what is missing of an experiment, and print its table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from popnet import machine
+from popnet.cli.options import (
+    AllowImportOption,
+    DebugOption,
+    DeviceOption,
+    ExperimentArgument,
+    JsonOption,
+    OverridesArgument,
+    ScaleOption,
+    StoreOption,
+)
+from popnet.cli.planning import print_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from popnet.engine import Result
+
+
+def run(
+    experiment: ExperimentArgument,
+    overrides: OverridesArgument = None,
+    store: StoreOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Worker processes. Default: one for each core (of the cluster), divided by the recipe's threads."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    executor: Annotated[str, typer.Option(help="Who trains the members: local, or ray (a cluster).")] = "local",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="A training that takes longer saves how far it is so often.")
+    ] = 10.0,
+    hang_minutes: Annotated[
+        float, typer.Option(help="A worker that does no training step for so long is replaced.")
+    ] = 10.0,
+    cohort: Annotated[
+        int | None, typer.Option(help="Members at once on each GPU. Default: chosen by a short measurement.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Where another run has the store, wait until it ends.")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Read finished members' files first, and train again those that are damaged.")
+    ] = True,
+    scale: ScaleOption = "full",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
+    allow_import: AllowImportOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train what is missing of an experiment's populations, and print its table.
+
+    A run that was interrupted goes on where it was: finished members are never trained again.
+
+    Example: popnet run quickstart population=4 recipe.epochs=12 --workers 2
+    """
+    from popnet import config, engine, next_steps
+    from popnet.engine.progress import ConsoleReporter
+    from popnet.scaling import scaled
+
+    loaded = scaled(config.load(experiment, overrides or [], allow_import=allow_import), scale)
+    if plan:
+        print_plan(engine.plan(loaded, device), as_json)
+        return
+    console = Console(stderr=True, quiet=quiet)
+    result = engine.run(
+        loaded,
+        store,
+        workers,
+        device,
+        executor,
+        ConsoleReporter(console),
+        checkpoint_minutes=checkpoint_minutes,
+        hang_minutes=hang_minutes,
+        cohort=cohort,
+        wait=wait,
+        verify=verify,
+    )
+    table = result.table() if as_json else _print_table(result, Console())
+    paths = [result.store.save_table(result.main_table, table)]
+    for name in (name for name in loaded.measure if name in ("similarity", "divergence")):
+        paths.append(result.store.save_table(name, result.table(name)))
+    tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
+    if as_json:
+        named = {path.stem: path for path in paths}
+        failed = _failures(result)
+        machine.write({"store": result.store.path, "tables": named, "rows": table, "failed_members": failed})
+    console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
+    next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
+    if table["failed"].sum():
+        raise typer.Exit(1)
+
+
+def _print_table(result: Result, console: Console) -> pd.DataFrame:
+    import pandas as pd
+
+    from popnet.report.tables import published, render
+
+    experiment = result.plan.experiment
+    table = result.table()
+    rows = [published(reference) for reference in experiment.published]
+    beside = pd.concat(rows) if rows else None
+    if beside is not None:
+        beside = beside[~beside.index.duplicated()]
+    render(table, experiment.description or experiment.name, beside, console)
+    for member_id, error in _failures(result).items():
+        console.print(f"member {member_id} failed: {error}", highlight=False, soft_wrap=True, markup=False)
+    return table
+
+
+def _failures(result: Result) -> dict[str, str]:
+    """The errors of the plan's failed members, by id."""
+    ledger = result.store.members()
+    planned = ledger.index.isin([m.id for m in result.plan.members])
+    failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
+    return {str(member_id): str(error) for member_id, error in failed.items()}
