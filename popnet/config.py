@@ -846,8 +846,9 @@ def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
     parts = key.split(".")
     if not separator or not all(parts):
         raise ConfigError(f"override {override!r}: must read key=value, as in recipe.epochs=10")
+    touched = {parts[0]: content[parts[0]]} if parts[0] in content else {}  # the rest may be large
     try:
-        tree = OmegaConf.create({"root": content})
+        tree = OmegaConf.create({"root": touched})
         value = texts.parse_yaml(text)
         for end in range(1, len(parts)):
             section = f"root.{'.'.join(parts[:end])}"
@@ -860,7 +861,7 @@ def _apply(content: dict[str, Any], override: str) -> dict[str, Any]:
         reason = str(error).partition("full_key:")[0]  # what follows names OmegaConf's inner types
         raise ConfigError(f"override {override!r}: {' '.join(reason.split())}") from None
     assert isinstance(result, dict)
-    return dict(result["root"])
+    return {**content, **result["root"]}
 
 
 def _merge(base: Any, change: Any) -> Any:

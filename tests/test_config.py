@@ -235,6 +235,12 @@ def test_an_override_leaves_the_given_mapping_alone(content):
     assert yaml.safe_dump(content) == before
 
 
+def test_an_override_leaves_other_keys_as_they_are(content):
+    content["description"] = "costs ${ and more"  # which would begin an interpolation
+    experiment = from_mapping(content, ["recipe.epochs=2"])
+    assert (experiment.description, experiment.recipe.epochs) == ("costs ${ and more", 2)
+
+
 def test_an_override_of_one_key_keeps_the_word_of_a_short_form(content):
     content["recipe"]["schedule"] = "linear"
     content["recipe"]["model"] = "hidden_fc"

@@ -58,6 +58,9 @@ _COLUMNS = (
     ),
     *("weights_digest", "predictions_digest", "error", "seconds", "device", "versions", "finished"),
 )
+_STEPS, _LENGTH = 1_000_000, 1 << 20
+"""Of SQLite's machine, and in bytes of a value, that a script may take: inputs are to be made in no time."""
+
 _RENAMED = "ALTER TABLE members RENAME TO hidden; "
 _PROGRAMS = (
     _RENAMED + "CREATE VIEW members AS SELECT * FROM hidden",
@@ -84,12 +87,14 @@ _PROGRAMS = (
 def _sql(draw: random.Random, content: bytearray) -> None:
     """The content of the ledger, by SQL: a sound file with other rows or another schema."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(":memory:")) as database:
+        database.set_progress_handler(lambda: True, _STEPS)
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH)
         database.deserialize(bytes(content))
         script = draw.choice(_PROGRAMS)
         if draw.random() < 0.7:
             script = f"UPDATE members SET {draw.choice(_COLUMNS)} = {draw.choice(_VALUES)}"
             script += draw.choice(("", " WHERE rowid = 1"))
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, UnicodeDecodeError):  # which its own error can raise
             database.executescript(script)
         database.commit()
         content[:] = database.serialize()
