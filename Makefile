@@ -138,7 +138,8 @@ gpu-bench:
 	name=$$($(GPU_PY) -c '$(GPU_NAME)' | tr 'A-Z ' 'a-z-'); \
 	if [ "$$name" = no-gpu ]; then where="--tiny --device cpu --json build/gpu-bench.json"; \
 	else where="--device cuda --json benchmarks/results/$$name.json"; fi; \
-	PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS))
+	PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS)) && \
+	PYTHONPATH=. $(GPU_PY) benchmarks/determinism.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS - 60))
 
 clean:
 	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native
