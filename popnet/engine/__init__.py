@@ -32,6 +32,7 @@ from popnet.metrics.language_populations import language_table
 from popnet.metrics.populations import similarity_table, variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
 from popnet.store import Store
+from popnet.store.logs import write_logs
 from popnet.store.repair import set_damage_aside
 from popnet.training.features import module_of
 from popnet.training.optimizers import FlatParameters
@@ -176,6 +177,7 @@ def run(
             ):
                 _train(training, workplace, journal)
         opened.remove_checkpoints()
+        write_logs(opened)
     finally:
         opened.unlock()
     return Result(wanted, opened)

@@ -11,7 +11,7 @@
     checkpoints/ID-EPOCH.safetensors   beginnings that unfinished members share; removed when none needs them
     checkpoints/ID-beginning.safetensors   how far the training of such a beginning is
     checkpoints/ID.safetensors         how far an unfinished member is; removed when it is finished
-    tables/NAME.csv             what the last run printed
+    tables/NAME.csv             what the last run printed; its members and their epochs
     progress.json               how far the run is, or how the last one ended
     damaged/                    what did not match its digest, set aside
 
