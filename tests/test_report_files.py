@@ -25,7 +25,7 @@ from popnet.report.files import check_writable, write
 from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
 from popnet.report.panels import Line as Series
-from popnet.report.panels import bars, histogram, lines
+from popnet.report.panels import bars, dots, histogram, lines
 from popnet.report.quantities import Value
 from popnet.report.terminal import print_report
 from popnet.store import Store
@@ -168,6 +168,7 @@ def test_figures_take_the_page_s_colours():
         lines({"a": line}, "title", "x", logarithmic_x=True),
         lines({"a": Series([0, 1], [1.0, 2.0], errors=[0.1, 0.2])}, "title", "x", from_zero=True),
         bars(["Conv1", "Logits"], {name: [Value(0.5, 0.1), Value(0.6)] for name in "ab"}, "CKA"),
+        dots({"Control": Value(0.0, 0.0), "Bit": Value(2.5, 0.3), "One run": Value(1.0)}, "disagreement"),
     ):
         inline = themed(svg, "one", "a title", "a description")
         assert "currentColor" in inline
@@ -215,6 +216,16 @@ def test_what_cannot_be_reported_is_an_error_before_any_work(tmp_path):
         check_writable(tmp_path / "file" / "report.html")
     check_writable(tmp_path / "new" / "report.html")
     assert not (tmp_path / "new" / "report.html").exists()
+
+
+def test_the_first_figure_sets_all_measured_rows_beside_each_other(built):
+    report, evidence = built
+    figure = report.sections[0].figures[0]
+    assert figure.title == "Rows beside each other"
+    assert [panel.title for panel in figure.panels] == ["Pairwise Disagree (%)", "Accuracy SD (%)"]
+    for row in evidence[0].measured.rows:
+        measured = row.values["disagreement"].known
+        assert all((f">{row.name}" in panel.svg) == measured for panel in figure.panels), row.name
 
 
 def test_representations_and_twins_have_their_figures_tables_and_claims(depths):

@@ -55,7 +55,7 @@ def build(
 
     Args:
         stores: folders.
-        title: of the report; default: the experiments' descriptions.
+        title: of the report; default: the experiments' descriptions, of more than two the first's.
         generated: a date to print; none by default, so that equal stores give equal reports.
         figures: whether to draw them, which takes a second for each.
 
@@ -67,8 +67,13 @@ def build(
     together = _together(experiments, evidence, figures)
     if together is not None:
         sections.append(together)
-    names = " and ".join(dict.fromkeys(measured.title for measured in experiments))
-    return Report(title or names, tuple(sections), generated, METHODS), evidence
+    return Report(title or _title(experiments), tuple(sections), generated, METHODS), evidence
+
+
+def _title(experiments: Sequence[Measured]) -> str:
+    first, *others = dict.fromkeys(measured.title for measured in experiments)
+    more = others if len(others) <= 1 else [f"{len(others)} more"]
+    return " and ".join([first, *more])
 
 
 def _section(evidence: Evidence, figures: bool) -> Section:

@@ -15,9 +15,11 @@ from popnet.report.content import Figure, Panel
 from popnet.report.convergence import SUBSETS, convergence
 from popnet.report.curves import Spread, spread
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import IMAGES, quantity
+from popnet.report.measured_tables import marked_names
+from popnet.report.quantities import IMAGES, UNKNOWN, quantity
 from popnet.report.theory_figures import drawn as drawn_theory
 
+_AT_A_GLANCE = ("disagreement", "accuracy_sd", "ppl_sd")
 _CONVERGING = (*IMAGES[:2], "ppl_sd", *IMAGES[2:], "ensemble_ppl_delta")
 _LEAST_RUNS = 4
 _TWINS = {
@@ -29,6 +31,7 @@ _TWINS = {
 
 def figures_of(measured: Measured) -> Iterator[Figure]:
     """Those that the experiment has the rows for."""
+    yield from _rows(measured)
     yield from _similarity(measured)
     yield from _onset(measured)
     yield from _training(measured)
@@ -62,6 +65,26 @@ def bit_changes(experiments: Sequence[Measured]) -> Iterator[Figure]:
 def has_bit_changes(measured: Measured) -> bool:
     """Whether `bit_changes` has something to show of the experiment."""
     return any(spread(row, "cross_entropy") is not None for row in _bit_rows([measured]))
+
+
+def _rows(measured: Measured) -> Iterator[Figure]:
+    """Disagreement, and how much accuracies or perplexities spread, of every row."""
+    names, notes = marked_names(measured)
+    drawn = []
+    for kind in (quantity(name) for name in _AT_A_GLANCE):
+        values = {name: row.values.get(kind.name, UNKNOWN) for name, row in zip(names, measured.rows, strict=True)}
+        known = {name: value for name, value in values.items() if value.known}
+        if len(known) >= 2:
+            drawn.append(Panel(kind.header, panels.dots(known, kind.header)))
+    if not drawn:
+        return
+    yield Figure(
+        "Rows beside each other",
+        "How much two runs of a row differ, and how much single runs spread, with the table's errors"
+        f"{''.join(f'; {note}' for note in notes)}.",
+        f"A dot for each of {', '.join(names)}; the table holds the numbers.",
+        tuple(drawn),
+    )
 
 
 def _similarity(measured: Measured) -> Iterator[Figure]:

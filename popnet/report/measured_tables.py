@@ -23,13 +23,19 @@ _LEFT_OUT = {"pearson", "ensemble_cross_entropy_delta", *REDUCTIONS}
 def measured_table(measured: Measured) -> Table:
     """Every row, with its members, means and metrics."""
     columns = in_order(measured.quantities - _LEFT_OUT)
-    marks = list(dict.fromkeys(mark for row in measured.rows for mark in row.marks))
+    names, notes = marked_names(measured)
     lines = tuple(
-        Line(_with_marks(row, marks), (_members(row), *(_own(q, row.values.get(q.name, UNKNOWN)) for q in columns)))
-        for row in measured.rows
+        Line(name, (_members(row), *(_own(q, row.values.get(q.name, UNKNOWN)) for q in columns)))
+        for name, row in zip(names, measured.rows, strict=True)
     )
-    notes = [f"{_raised(marks.index(mark))} {mark}" for mark in marks]
-    return Table("Measured", "Variant", ("Members", *(q.header for q in columns)), lines, tuple(notes))
+    return Table("Measured", "Variant", ("Members", *(q.header for q in columns)), lines, notes)
+
+
+def marked_names(measured: Measured) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Each row's name with the raised numbers of its marks, and the notes that say what the numbers stand for."""
+    marks = list(dict.fromkeys(mark for row in measured.rows for mark in row.marks))
+    names = tuple(_with_marks(row, marks) for row in measured.rows)
+    return names, tuple(f"{_raised(marks.index(mark))} {mark}" for mark in marks)
 
 
 def beside_table(table: Beside) -> Table:

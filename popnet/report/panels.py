@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,25 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: st
             heights, errors = [v.value for v in values], [v.error for v in values]
             axes.bar(places, heights, width=width, yerr=errors, color=look(position)["color"], ecolor=INK)
         axes.set_xticks(np.arange(len(groups)), groups)
+        axes.set_title(title)
+        return svg(figure)
+
+
+def dots(values: Mapping[str, Value], title: str) -> str:
+    """One panel: for each name, from top to bottom, a dot at its value with a bar of its error. The axis is from 0."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.7, 0.6 + 0.24 * len(values)), layout="constrained")
+        axes: Any = figure.subplots()
+        heights = range(len(values), 0, -1)
+        errors = [0.0 if math.isnan(v.error) else v.error for v in values.values()]
+        places, colour = [v.value for v in values.values()], look(0)["color"]
+        axes.hlines(heights, 0, places, color=colour, alpha=0.4, linewidth=0.8)
+        axes.errorbar(places, heights, xerr=errors, fmt="o", color=colour, markersize=5, capsize=2, clip_on=False)
+        axes.set_yticks(heights, list(values))
+        axes.set_ylim(0.4, len(values) + 0.6)
+        axes.set_xlim(left=0)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
         axes.set_title(title)
         return svg(figure)
 
