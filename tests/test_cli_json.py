@@ -85,6 +85,68 @@ def test_reading_commands(answer: Call, trained) -> None:
     assert answer("store", "verify", store) == (0, [])
 
 
+def test_store_commands(answer: Call, trained, trained_copy: Path, tmp_path: Path, capsys) -> None:
+    """A damaged store is repaired, merged, exported and tidied up: each answer says what the command did."""
+    member = trained.store.members().query("status == 'done'").index[0]
+    path = trained_copy / "members" / f"{member}.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    into = tmp_path / "into"
+    done = len(trained.store.done())
+    code, merged = answer("store", "merge", into, trained_copy, trained.store.path)
+    assert code == 1, "a member is damaged in one of the two"
+    assert [entry["left"] for entry in merged] == [[member], []]
+    assert merged[0]["store"] == str(trained_copy)
+    assert merged[0]["taken"] + 1 == len(trained.store.members())
+    assert (merged[1]["taken"], merged[1]["known"]) == (1, merged[0]["taken"])
+    assert answer("store", "export", into, tmp_path / "all.npz", "--row", "Snapshots") == (
+        0,
+        {"file": str(tmp_path / "all.npz"), "members": 2},
+    )
+    code, repaired = answer("store", "repair", trained_copy)
+    assert (code, len(repaired["repaired"])) == (0, 1)
+    assert repaired["repaired"][0].startswith(f"{path}: ")
+    assert answer("store", "repair", trained_copy) == (0, {"store": str(trained_copy), "repaired": []})
+    code, pruned = answer("store", "prune", trained_copy, "--dry-run")
+    assert code == 0
+    assert pruned["dry_run"]
+    assert str(trained_copy / "damaged" / f"members-{path.name}") in pruned["files"]
+    assert answer("store", "prune", trained_copy)[1] == pruned | {"dry_run": False}
+    assert answer("store", "prune", trained_copy)[1]["files"] == []
+    assert len(trained.store.done()) == done, "the source of a merge is only read"
+
+
+def test_messages_are_beside_the_answer(answer: Call, trained_copy: Path, tmp_path: Path, capsys) -> None:
+    path = next((trained_copy / "members").glob("*.safetensors"))
+    path.unlink()
+    for words in (["merge", tmp_path / "into", trained_copy], ["repair", trained_copy]):
+        with pytest.raises(SystemExit):
+            cli.main(["store", *map(str, words), "--json"])
+        written = capsys.readouterr()
+        json.loads(written.out)
+        assert path.stem in written.err
+
+
+def test_commands_that_write_files_name_them(answer: Call, tmp_path: Path) -> None:
+    code, made = answer("new", "mine", "--folder", tmp_path, "--own")
+    assert (code, made["files"]) == (0, [str(tmp_path / "mine.yaml"), str(tmp_path / "mine_parts.py")])
+    assert made["next"][0] == ["popnet", "plan", str(tmp_path / "mine.yaml"), "--allow-import"]
+    assert answer("data", "fetch", "digits") == (0, {"name": "digits", "folder": None})
+    out = tmp_path / "digits.beton"
+    code, written = answer("data", "write", "digits", out, "--split", "test")
+    assert (code, written["file"], written["examples"], written["size"]) == (0, str(out), 899, out.stat().st_size)
+    assert written["checksum"] == (tmp_path / "digits.beton.sha256").read_text().split()[0]
+
+
+def test_every_answer_has_a_form_for_machines() -> None:
+    root = typer.main.get_command(cli.app)
+    for path in commands(root):
+        command: Any = root
+        for name in path:
+            command = command.commands[name]
+        if not getattr(command, "commands", None) and path != ("schema",):  # a schema is JSON anyway
+            assert "--json" in [option for parameter in command.params for option in parameter.opts], path
+
+
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name, command in getattr(group, "commands", {}).items():

@@ -73,6 +73,11 @@ def test_folders_of_other_names_are_mapped(
         assert int(ended.value.code or 0) == code
         captured = capsys.readouterr()
         assert said in " ".join((captured.out + captured.err).split())
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, *more, "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["file"] == str(out)
+    assert list(answer["accuracy"]) == np.load(out)["seeds"].tolist()
     written = np.load(out)
     assert written["labels"].tolist() == [2] * 5 + [0] * 5
     for seed, found in zip(written["seeds"], written["predictions"]):

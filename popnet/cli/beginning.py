@@ -11,6 +11,7 @@ from rich.console import Console
 
 from popnet import machine
 from popnet.cli.options import DebugOption, JsonOption
+from popnet.cli.output import say
 from popnet.errors import ConfigError
 
 
@@ -61,6 +62,7 @@ def new(
         bool, typer.Option("--own", help="Also write NAME_parts.py: your own model, data, loss, optimiser.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write a commented experiment file. At a terminal, asks for what no option answers; elsewhere takes defaults.
@@ -77,14 +79,20 @@ def new(
         given = {"epochs": epochs, "batch_size": batch_size, "population": population}
     if sys.stdin.isatty():
         defaults = scaffold.Answers(name)
-        given = {k: typer.prompt(k, default=getattr(defaults, k)) if v is None else v for k, v in given.items()}
+        given = {
+            key: typer.prompt(key, default=getattr(defaults, key), err=as_json) if value is None else value
+            for key, value in given.items()
+        }
     answers = {k: v for k, v in given.items() if v is not None} | ({"sources": source} if source else {})
     written = scaffold.write(scaffold.Answers(name, own, **answers), folder)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"written: {', '.join(map(str, written))}", markup=False)
     imports = any(":" in str(part) for part in (dataset, model)) or own
     allowed = ["--allow-import"] if imports else []
-    next_steps.show(console, *(["popnet", command, str(written[0]), *allowed] for command in ("plan", "run")))
+    following = [["popnet", command, str(written[0]), *allowed] for command in ("plan", "run")]
+    if as_json:
+        machine.write({"files": written, "next": following})
+        return
+    say(f"written: {', '.join(map(str, written))}")
+    next_steps.show(Console(), *following)
 
 
 def schema(

@@ -30,12 +30,16 @@ def data_list(as_json: JsonOption = False, debug: DebugOption = False) -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(help="A data set that torchvision downloads, as in cifar10.")],
     root: DataRootOption = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Download a data set through torchvision."""
     from popnet.data import fetch
 
     where = fetch(name, root)
+    if as_json:
+        machine.write({"name": name, "folder": where})
+        return
     say(f"{name}: in {where}" if where else f"{name}: built in, nothing to fetch")
 
 
@@ -57,6 +61,7 @@ def data_write(
     root: DataRootOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.beton.")] = False,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write images to FFCV's format, for `loader: ffcv`; the checksum goes to OUT.beton.sha256.
@@ -71,4 +76,7 @@ def data_write(
             *(dataset, output, split, chosen, root, force),
             progress=told,
         )
+    if as_json:
+        machine.write({"file": output, **machine.plain(written)})
+        return
     say(f"{output}: {written.examples:,} images, {written.size / 1e6:,.1f} MB, sha256 {written.checksum}")

@@ -18,6 +18,11 @@ def warn(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
+def teller(as_json: bool) -> Callable[[str], None]:
+    """Where the lines of an answer go: beside one in JSON they are messages."""
+    return warn if as_json else say
+
+
 @contextmanager
 def counting(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error while the block runs; gives what is to be told how many are done, and of how many."""

@@ -126,12 +126,15 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
     quiet: QuietOption = False,
     allow_import: AllowImportOption = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Test trained runs on another test set, as ImageNet-V2, -R, -Sketch or ObjectNet; for `popnet theory` and compare.
 
     Example: popnet predict runs/imagenet_resnet18 imagenet-sketch sketch.npz
     """
+    import numpy as np
+
     from popnet.engine.predicting import predict
 
     with counting(output.name, quiet) as told:
@@ -140,4 +143,8 @@ def predict(
             progress=told,
             allow_import=allow_import,
         )
+    if as_json:
+        members = np.load(output)["seeds"].tolist()
+        machine.write({"file": output, "accuracy": dict(zip(members, accuracies.tolist()))})
+        return
     say(f"{output}: {len(accuracies)} runs, accuracy {accuracies.mean():.2f} %")
