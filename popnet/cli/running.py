@@ -19,6 +19,7 @@ from popnet.cli.options import (
     StoreOption,
 )
 from popnet.cli.planning import print_plan
+from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,9 @@ def run(
     scale: ScaleOption = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained, and train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also a line for each member that begins or ends.")
+    ] = False,
     allow_import: AllowImportOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -68,6 +72,8 @@ def run(
     from popnet.engine.progress import ConsoleReporter
     from popnet.scaling import scaled
 
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose contradict each other: give one of them")
     loaded = scaled(config.load(experiment, overrides or [], allow_import=allow_import), scale)
     if plan:
         print_plan(engine.plan(loaded, device), as_json)
@@ -79,7 +85,7 @@ def run(
         workers,
         device,
         executor,
-        ConsoleReporter(console),
+        ConsoleReporter(console, verbose),
         checkpoint_minutes=checkpoint_minutes,
         hang_minutes=hang_minutes,
         cohort=cohort,

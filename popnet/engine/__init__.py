@@ -22,6 +22,7 @@ from popnet.engine.devices import available_cores, platform, visible_gpus
 from popnet.engine.journal import Journal
 from popnet.engine.language import check_language_model, language_prediction_bytes
 from popnet.engine.local import Gpus, LocalExecutor
+from popnet.engine.narration import reading
 from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
@@ -175,6 +176,8 @@ def run(
                 _executor(executor, workers, shared, threads, 60.0 * hang_minutes, wanted, gpus) as workplace,
                 Journal(opened.path, wanted, reporter) as journal,
             ):
+                for line in dict.fromkeys(reading(r, shared[_dataset_key(r)]) for r in recipes.values()):
+                    journal.detail(line)
                 _train(training, workplace, journal)
         opened.remove_checkpoints()
         write_logs(opened)

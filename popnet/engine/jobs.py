@@ -34,6 +34,11 @@ class Job:
     def last_epoch(self) -> int:
         return self.checkpoints[-1][0] if self.checkpoints else self.member.recipe.epochs
 
+    @property
+    def forked_epoch(self) -> int:
+        """The epoch of the checkpoint that it starts from."""
+        return 0 if self.fork is None else int(self.fork.stem.rpartition("-")[2])
+
 
 @dataclass(frozen=True)
 class Ready:

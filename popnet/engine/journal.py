@@ -58,6 +58,9 @@ class Journal:
     def message(self, text: str) -> None:
         self._reporter.message(text)
 
+    def detail(self, text: str) -> None:
+        self._reporter.detail(text)
+
     def end(self) -> None:
         self._reporter.end()
 

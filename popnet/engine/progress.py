@@ -15,7 +15,10 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Reporter(Protocol):
-    """Is told of each epoch and each member that ends, and at least once a second of what is in training."""
+    """Is told of each epoch and each member that ends, and at least once a second of what is in training.
+
+    `message` is for everybody to read, `detail` for those who ask what a run is doing.
+    """
 
     def begin(self, members: int, epochs: int) -> None: ...
 
@@ -26,6 +29,8 @@ class Reporter(Protocol):
     def member(self, failed: bool = False) -> None: ...
 
     def message(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
 
     def end(self) -> None: ...
 
@@ -48,15 +53,18 @@ class Silent:
     def message(self, text: str) -> None:
         pass
 
+    def detail(self, text: str) -> None:
+        pass
+
     def end(self) -> None:
         pass
 
 
 class ConsoleReporter(Silent):
-    """Members done, epochs per second and time left, on a rich console."""
+    """Members done, epochs per second and time left, on a rich console; where it is `verbose`, every detail too."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        self._console, self._verbose = console, verbose
         self._bar: Progress | None = None
         self._members = self._epochs = self._done = self._failed = self._trained = 0
         self._began = self._printed = time.monotonic()
@@ -95,6 +103,10 @@ class ConsoleReporter(Silent):
 
     def message(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def detail(self, text: str) -> None:
+        if self._verbose:
+            self.message(text)
 
     def end(self) -> None:
         if self._bar is not None:

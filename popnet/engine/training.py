@@ -9,6 +9,7 @@ from typing import Protocol
 
 from popnet.engine.checkpoints import epoch_of
 from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Job, Noted, Progressed
+from popnet.engine.narration import Narration
 from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
 from popnet.protocol import Member, Plan, Trunk, View
@@ -73,6 +74,7 @@ class Training:
     ) -> None:
         self._plan, self._store, self._steps = plan, store, steps_per_epoch
         self._checkpoint_seconds = checkpoint_seconds
+        self._narration, self._places = Narration(plan), 0
         self._keys: dict[str, str] = {}
         self._ready: deque[Job] = deque()
         self._waiting: dict[Path, list[Job]] = {}
@@ -95,19 +97,29 @@ class Training:
         Raises:
             StoreError: the store cannot be written.
         """
-        self._start(executor)
+        self._start(executor, reporter)
         while self._ready or executor.running:
             events = executor.wait(timeout=1.0)
-            self._start(executor)  # first, so that nobody idles while the disk is waited for
+            for job, event in events:
+                if isinstance(event, Done):
+                    reporter.detail(self._narration.ends(job, event.finished))
+            self._start(executor, reporter)  # first, so that nobody idles while the disk is waited for
             self._record([(job, event.finished) for job, event in events if isinstance(event, Done)], reporter)
             for job, event in events:
                 self._handle(job, event, reporter)
-            self._start(executor)
+            self._start(executor, reporter)
             reporter.running([self._running(job) for job in executor.running])
 
-    def _start(self, executor: Executor) -> None:
+    def _start(self, executor: Executor, reporter: Reporter) -> None:
+        places = executor.capacity + len(executor.running)
+        if places != self._places:
+            self._places = places
+            reporter.detail(self._narration.places(places))
         while self._ready and executor.capacity > 0:
-            executor.start(self._ready.popleft())
+            job = self._ready.popleft()
+            sharing = sum(len(self._waiting.get(path, ())) for _, path in job.checkpoints)
+            reporter.detail(self._narration.begins(job, self._first_epoch(job), sharing))
+            executor.start(job)
 
     def _views(self, m: Member) -> tuple[View, ...]:
         return self._plan.views[m.id]
@@ -161,10 +173,10 @@ class Training:
         )
 
     def _first_epoch(self, job: Job) -> int:
-        return _forked(job) if job.partial is None else max(_forked(job), epoch_of(job.partial))
+        return job.forked_epoch if job.partial is None else max(job.forked_epoch, epoch_of(job.partial))
 
     def _running(self, job: Job) -> Running:
-        reached = max(_forked(job), self._reached.get(_key(job), 0))
+        reached = max(job.forked_epoch, self._reached.get(_key(job), 0))
         return Running(job.member.id, reached, job.last_epoch, beginning=bool(job.checkpoints))
 
     def _record(self, ended: Sequence[tuple[Job, Finished | None]], reporter: Reporter) -> None:
@@ -219,11 +231,6 @@ class Training:
             return
         reporter.message(f"member {job.member.id}: {death.reason}; it is trained again")
         self._ready.appendleft(job)
-
-
-def _forked(job: Job) -> int:
-    """The epoch of the checkpoint that the job starts from."""
-    return 0 if job.fork is None else int(job.fork.stem.rpartition("-")[2])
 
 
 def _key(job: Job) -> str:
