@@ -137,7 +137,9 @@ def test_commands_that_write_files_name_them(answer: Call, tmp_path: Path) -> No
     assert written["checksum"] == (tmp_path / "digits.beton.sha256").read_text().split()[0]
 
 
-def test_every_answer_has_a_form_for_machines() -> None:
+def test_every_answer_has_a_form_for_machines_which_the_manual_gives() -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text()
+    rows = [line.split("|")[1] for line in manual.splitlines() if line.startswith("| `")]
     root = typer.main.get_command(cli.app)
     for path in commands(root):
         command: Any = root
@@ -145,6 +147,7 @@ def test_every_answer_has_a_form_for_machines() -> None:
             command = command.commands[name]
         if not getattr(command, "commands", None) and path != ("schema",):  # a schema is JSON anyway
             assert "--json" in [option for parameter in command.params for option in parameter.opts], path
+            assert any(f"`{' '.join(path)}`" in row for row in rows), path
 
 
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
