@@ -212,8 +212,17 @@ def test_a_gpu_worker_feeds_its_members_from_one_reading(
         readings.append(wanted[0].epoch)
         return read(self, wanted, *rest)
 
+    started, begin = threading.Barrier(len(chosen)), Feed.begin
+
+    def together(feed: Feed, fed: Any, requests: Any, augment: Any) -> Any:
+        """Jobs arrive one by one: the first member waits for the others to have begun."""
+        if requests[0].epoch == 0:
+            started.wait(120)
+        return begin(feed, fed, requests, augment)
+
     with monkeypatch.context() as patched:
         patched.setattr(kind, "read", counted)
+        patched.setattr(Feed, "begin", together)
         found = trained_by_a_worker(shared, chosen, patched)
     assert readings == [0, 1], "one reading an epoch"
     for number, m in enumerate(chosen):

@@ -230,6 +230,7 @@ class RayExecutor:
             ConfigError: every node is of another kind.
         """
         self._make_room()
+        self._check_nodes()
         busy = {seat.messages: seat for seat in self._seats if seat.job is not None}
         events: list[tuple[Job, Event]] = []
         if busy and ray.wait(list(busy), num_returns=1, timeout=timeout)[0]:
@@ -266,13 +267,20 @@ class RayExecutor:
 
     def _refuse(self, seat: _Seat, there: Platform) -> Died:
         """Send no more jobs to a node of another device kind, whose bits would be others."""
-        self._refused[seat.node.split()[0]] = seat.node
         self._bury(seat)
         self._looked = float("-inf")
         reason = f"node {seat.node} is refused: its device is {_named(there)}, and this run's {_named(self._wanted)}"
-        if not self._rooms():
-            raise ConfigError(f"{reason}; no other node is there")
+        self._refused[seat.node.split()[0]] = reason
         return Died(reason, counts=False)
+
+    def _check_nodes(self) -> None:
+        """A worker that waits for a place gets none where all nodes are refused ones.
+
+        To look once, at the refusal, is not enough: Ray lists a lost node for seconds yet.
+        """
+        waiting = any(seat.job is not None and not seat.node for seat in self._seats)
+        if self._refused and waiting and not self._rooms():
+            raise ConfigError(f"{'; '.join(self._refused.values())}; no other node is there")
 
     def _make_room(self) -> None:
         """An idle worker gives up its place where another still waits for one."""
