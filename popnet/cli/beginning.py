@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from popnet import machine
+from popnet import machine, prose
 from popnet.cli.options import DebugOption, JsonOption
-from popnet.cli.output import say
+from popnet.cli.output import say, standard_output
 from popnet.errors import ConfigError
 
 
@@ -29,16 +28,16 @@ def doctor(
     from popnet import next_steps
     from popnet.doctor import examine
 
-    console = Console(soft_wrap=True)
+    console = standard_output()
     styles = {"ok": "green", "missing": "yellow", "unknown": "yellow", "broken": "bold red"}
     checks = []
     for check in examine(train):
         checks.append(check)
         if not as_json:
-            remedy = f"\n{'':28}-> {check.remedy}" if check.remedy else ""
-            console.print(
-                Text(f"{check.verdict:8}", styles[check.verdict]) + Text(f"{check.name:20}{check.found}{remedy}")
-            )
+            head = Text(f"{check.verdict:8}", styles[check.verdict]).append(f"{check.name:20}", style="default")
+            prose.show(console, check.found, head)
+            if check.remedy:
+                prose.show(console, check.remedy, f"{'':28}-> ")
     if as_json:
         machine.write(checks)
     if any(check.verdict == "broken" for check in checks):
@@ -92,7 +91,7 @@ def new(
         machine.write({"files": written, "next": following})
         return
     say(f"written: {', '.join(map(str, written))}")
-    next_steps.show(Console(), *following)
+    next_steps.show(standard_output(), *following)
 
 
 def schema(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from popnet import machine
+from popnet import machine, prose
 from popnet.cli.options import DataRootOption, DebugOption, JsonOption, QuietOption
-from popnet.cli.output import counting, say
+from popnet.cli.output import counting, say, standard_output
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 
@@ -22,8 +22,9 @@ def data_list(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     if as_json:
         machine.write(dict(available()))
         return
+    console = standard_output()
     for name, state in available().items():
-        say(f"{'found  ' if state.ready else 'missing'} {name:15} {state.where}")
+        prose.show(console, state.where, f"{'found  ' if state.ready else 'missing'} {name:15} ")
 
 
 @app.command("fetch")

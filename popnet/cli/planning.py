@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from popnet import machine
+from popnet import machine, prose
 from popnet.cli.options import AllowImportOption, DebugOption, DeviceOption, JsonOption, OverridesArgument, ScaleOption
+from popnet.cli.output import standard_error, standard_output
 from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,33 +57,34 @@ def plan(
     print_plan(plans[0], as_json)
     if measure:
         (cost,) = survey(plans)
-        Console().print(
-            f"{cost.saved:.0%} of the epochs are saved by sharing; about {_hours(cost.hours)} on this machine"
-        )
-        Console().print(_HOW_ESTIMATED)
+        console, hours = standard_output(), _hours(cost.hours)
+        prose.show(console, f"{cost.saved:.0%} of the epochs are saved by sharing; about {hours} on this machine")
+        prose.show(console, _HOW_ESTIMATED)
 
 
 def print_plan(planned: Plan, as_json: bool) -> None:
     """A line for each row, and how many trainings they share."""
     from rich.table import Table
+    from rich.text import Text
 
     if as_json:
         machine.write(_planned(planned))
         return
-    table = Table(
-        "Variant", "Members", "Sources", "Onset", box=None, title=planned.experiment.name, title_justify="left"
-    )
+    title = Text(planned.experiment.name)
+    table = Table("Variant", "Members", "Sources", "Onset", box=None, title=title, title_justify="left")
     for population in planned.populations:
         variant = population.variant
         sources = "+".join(variant.sources) or "none"
-        table.add_row(variant.name, str(len(population.members)), sources, str(variant.onset) if variant.onset else "")
-    console = Console()
+        table.add_row(
+            Text(variant.name), str(len(population.members)), sources, str(variant.onset) if variant.onset else ""
+        )
+    console = standard_output()
     console.print(table)
     epochs = sum(m.recipe.epochs for m in planned.members)
-    console.print(
+    prose.show(
+        console,
         f"{planned.rows} members in {len(planned.populations)} rows: {len(planned.members)} different trainings, "
         f"{epochs:,} epochs (beginnings that members share counted each time)",
-        highlight=False,
     )
 
 
@@ -101,8 +102,7 @@ def _print_costs(costs: Iterable[Cost], count: int, as_json: bool) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    console = Console(stderr=True)
-    found = list(track(costs, "estimating", total=count, console=console, transient=True))
+    found = list(track(costs, "estimating", total=count, console=standard_error(), transient=True))
     if as_json:
         machine.write(found)
         return
@@ -112,17 +112,19 @@ def _print_costs(costs: Iterable[Cost], count: int, as_json: bool) -> None:
     for c in found:
         cells = f"{c.rows:,}", f"{c.members:,}", f"{c.new:,}", f"{c.epochs:,}", f"{c.saved:.0%}", _hours(c.hours, "")
         table.add_row(c.name, *cells)
-    output = Console()
-    output.print(table)
+    console = standard_output()
+    console.print(table)
     epochs, asked = sum(c.epochs for c in found), sum(c.epochs_asked for c in found)
     known = [c.hours for c in found if c.hours is not None]
-    output.print(
+    prose.show(
+        console,
         f"{sum(c.rows for c in found):,} members asked for, {sum(c.new for c in found):,} different trainings, "
-        f"{epochs:,} epochs: sharing saves {1 - epochs / max(asked, 1):.0%}."
+        f"{epochs:,} epochs: sharing saves {1 - epochs / max(asked, 1):.0%}.",
     )
     if known:
-        output.print(f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here.")
-        output.print(_HOW_ESTIMATED)
+        hours = f"About {sum(known):,.0f} hours on this machine for the {len(known)} that can be estimated here."
+        prose.show(console, hours)
+        prose.show(console, _HOW_ESTIMATED)
 
 
 _HOW_ESTIMATED = (

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from popnet import machine
 from popnet.cli.options import (
@@ -19,7 +18,7 @@ from popnet.cli.options import (
     OverridesArgument,
     StoreOption,
 )
-from popnet.cli.output import say
+from popnet.cli.output import say, standard_error, standard_output
 from popnet.errors import ConfigError
 
 _SOURCE = (
@@ -56,7 +55,7 @@ def measure(
     if as_json:
         machine.write(table)
     else:
-        render(table, str(predictions), console=Console())
+        render(table, str(predictions), console=standard_output())
     if csv is not None:
         csv.write_text(table.to_csv())
 
@@ -119,11 +118,11 @@ def compare(
             sentences = {"a": a.name, "b": b.name}
             machine.write([{**sentences, **machine.plain(r), "sentence": r.sentence()} for r in results])
             return
-        comparisons.render_comparison(results, a.name, b.name, Console())
+        comparisons.render_comparison(results, a.name, b.name, standard_output())
         if names[0] == "accuracy" and column is None and results[0].difference:
             difference = f"{abs(results[0].difference):.2g}"
             words = ["popnet", "power", "--difference", difference, "--from", sources[0], "--from", sources[1]]
-            next_steps.show(Console(stderr=True), words)
+            next_steps.show(standard_error(), words)
         return
     letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
     answers = []
@@ -136,7 +135,7 @@ def compare(
                 for (a, b), (found, adjusted) in pairs.items()
             ]
             continue
-        comparisons.render_all(name, {letter: r.name for letter, r in letters.items()}, pairs, Console())
+        comparisons.render_all(name, {letter: r.name for letter, r in letters.items()}, pairs, standard_output())
     if as_json:
         machine.write(answers)
 
@@ -191,7 +190,7 @@ def power(
     if as_json:
         machine.write(needed)
     else:
-        comparisons.render_power(needed, Console())
+        comparisons.render_power(needed, standard_output())
 
 
 def stability(
@@ -230,7 +229,7 @@ def stability(
     from popnet.report import comparisons
 
     targets = steady.parse_targets(target) if target else steady.DEFAULT_TARGETS
-    console = Console(stderr=True, quiet=quiet)
+    console = standard_error(quiet)
     outcome = steady.stability(
         config.load(experiment, overrides or [], allow_import=allow_import),
         variant,
@@ -247,7 +246,7 @@ def stability(
     if as_json:
         machine.write(outcome)
     else:
-        comparisons.render_stability(outcome, Console())
+        comparisons.render_stability(outcome, standard_output())
     if not outcome.steady:
         raise typer.Exit(1)
 

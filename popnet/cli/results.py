@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from popnet import machine
 from popnet.cli.options import AllowImportOption, DebugOption, DeviceOption, JsonOption, QuietOption, StoreArgument
-from popnet.cli.output import counting, say, warn
+from popnet.cli.output import counting, say, standard_output, warn
 from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def report(
     if as_json:
         machine.write({"title": built.title, "cells": long_form(evidence), "claims": [c for _, c in built.claims]})
     else:
-        terminal.print_report(built, evidence, Console())
+        terminal.print_report(built, evidence, standard_output())
     for path in files.write(built, evidence, html, latex, csv):
         warn(f"written: {path}")
 

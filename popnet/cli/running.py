@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from popnet import machine
 from popnet.cli.options import (
@@ -18,11 +17,13 @@ from popnet.cli.options import (
     ScaleOption,
     StoreOption,
 )
+from popnet.cli.output import standard_error, standard_output
 from popnet.cli.planning import print_plan
 from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from popnet.engine import Result
 
@@ -78,7 +79,7 @@ def run(
     if plan:
         print_plan(engine.plan(loaded, device), as_json)
         return
-    console = Console(stderr=True, quiet=quiet)
+    console = standard_error(quiet)
     result = engine.run(
         loaded,
         store,
@@ -92,7 +93,7 @@ def run(
         wait=wait,
         verify=verify,
     )
-    table = result.table() if as_json else _print_table(result, Console())
+    table = result.table() if as_json else _print_table(result, standard_output())
     paths = [result.store.save_table(result.main_table, table)]
     for name in (name for name in loaded.measure if name in ("similarity", "divergence")):
         paths.append(result.store.save_table(name, result.table(name)))
@@ -101,7 +102,7 @@ def run(
         named = {path.stem: path for path in paths}
         failed = _failures(result)
         machine.write({"store": result.store.path, "tables": named, "rows": table, "failed_members": failed})
-    console.print(f"members in {result.store.path}, {tables}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"members in {result.store.path}, {tables}", soft_wrap=True, markup=False)
     next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
     if table["failed"].sum():
         raise typer.Exit(1)
@@ -110,6 +111,7 @@ def run(
 def _print_table(result: Result, console: Console) -> pd.DataFrame:
     import pandas as pd
 
+    from popnet import prose
     from popnet.report.tables import published, render
 
     experiment = result.plan.experiment
@@ -120,7 +122,7 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
         beside = beside[~beside.index.duplicated()]
     render(table, experiment.description or experiment.name, beside, console)
     for member_id, error in _failures(result).items():
-        console.print(f"member {member_id} failed: {error}", highlight=False, soft_wrap=True, markup=False)
+        prose.show(console, f"member {member_id} failed: {error}")
     return table
 
 

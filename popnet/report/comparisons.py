@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from popnet import prose
 from popnet.engine.stability import Stability
 from popnet.metrics.comparison import Comparison
 from popnet.metrics.planning import PowerPlan
@@ -16,8 +17,9 @@ from popnet.metrics.planning import PowerPlan
 
 def render_comparison(results: Sequence[Comparison], name_a: str, name_b: str, console: Console) -> None:
     """Two populations: a column for each metric, then the result in plain words."""
-    console.print(f"A: {name_a}, {results[0].members_a} runs", highlight=False, soft_wrap=True)
-    console.print(f"B: {name_b}, {results[0].members_b} runs\n", highlight=False, soft_wrap=True)
+    prose.show(console, f"{name_a}, {results[0].members_a} runs", "A: ")
+    prose.show(console, f"{name_b}, {results[0].members_b} runs", "B: ")
+    console.print()
     percent = f"{100 * results[0].confidence:g}%"
     table = _table("", *(f"{result.metric} ({result.unit})" if result.unit else result.metric for result in results))
     rows: list[tuple[str, Callable[[Comparison], str]]] = [
@@ -38,7 +40,8 @@ def render_comparison(results: Sequence[Comparison], name_a: str, name_b: str, c
             table.add_row(name, *cells)
     console.print(table)
     for result in results:
-        console.print(f"\n{result.sentence()}", highlight=False, soft_wrap=True)
+        console.print()
+        prose.show(console, result.sentence())
 
 
 def render_all(
@@ -51,7 +54,7 @@ def render_all(
             for (a, b), (result, _) in results.items()
             if letter in (a, b)
         )
-        console.print(f"{letter}: {name}: {mean_sd}", highlight=False, soft_wrap=True)
+        prose.show(console, f"{name}: {mean_sd}", f"{letter}: ")
     table = _table(metric, "difference", "interval", "p", "p (Holm)", "first wins")
     for (a, b), (result, adjusted) in results.items():
         table.add_row(
@@ -64,33 +67,27 @@ def render_all(
         )
     console.print(table)
     found = [f"{a} and {b}" for (a, b), (_, adjusted) in results.items() if adjusted < 0.05]
-    console.print(
-        f"{len(results)} comparisons. After Holm's correction at 5%, these differ: {', '.join(found) or 'none'}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    differ = ", ".join(found) or "none"
+    prose.show(console, f"{len(results)} comparisons. After Holm's correction at 5%, these differ: {differ}.")
 
 
 def render_power(plan: PowerPlan, console: Console) -> None:
     """How many runs of each it takes, what fewer or more would find, and what that rests on."""
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
     spreads = " to ".join(_pair(s.sd_a, s.sd_b) for s in plan.sds)
-    say(f"SD between runs: {spreads} ({plan.sds[-1].origin})")
+    prose.show(console, f"SD between runs: {spreads} ({plan.sds[-1].origin})")
     needed = ["more than any number of" if n is None else f"{n:,}" for n in plan.needed]
     runs = needed[0] if len(set(needed)) == 1 else f"{needed[0]} to {needed[-1]}"
-    say(
+    prose.show(
+        console,
         f"A difference of {plan.difference:g} is found with a chance of {100 * plan.power:g}% by {runs} runs of each "
-        f"(two-sided test at {100 * plan.alpha:g}%, on one test set)."
+        f"(two-sided test at {100 * plan.alpha:g}%, on one test set).",
     )
     table = _table("runs of each", f"chance to find {plan.difference:g}", f"found with {100 * plan.power:g}%")
     for count, chance, smallest in plan.rows:
         table.add_row(str(count), f"{100 * chance:.0f}%", f"{smallest:.3g}")
     console.print(table)
     if plan.sds[-1].assumes:
-        say(f"Warning: {plan.sds[-1].assumes}")
+        prose.show(console, plan.sds[-1].assumes, "Warning: ")
 
 
 def render_stability(outcome: Stability, console: Console) -> None:
@@ -106,7 +103,7 @@ def render_stability(outcome: Stability, console: Console) -> None:
             f"{metric.target:g}",
             f"more than {outcome.runs}" if metric.runs is None else str(metric.runs),
         )
-    console.print(f"{outcome.variant}: {outcome.runs} runs", highlight=False, soft_wrap=True)
+    prose.show(console, f"{outcome.variant}: {outcome.runs} runs")
     console.print(table)
 
 

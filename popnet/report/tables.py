@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from popnet import prose
 from popnet.errors import ConfigError, nearest
 from popnet.report.quantities import Value, correlation, number, with_error
 
@@ -62,7 +63,7 @@ def render(
     console = console or Console()
     console.print(variability_table(table, title, published, console.width))
     for note in _notes(table, published):
-        console.print(Text(note, style="dim"))
+        prose.show(console, note, style="dim")
 
 
 def variability_table(table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, width: int = 80) -> Table:
@@ -70,7 +71,7 @@ def variability_table(table: pd.DataFrame, title: str, published: pd.DataFrame |
     wide = width >= 110
     padding = (0, 1) if wide else (0, 0)
     result = Table(
-        title=title,
+        title=Text(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from popnet import prose
 from popnet.report.claims import Claim, Evidence
 from popnet.report.content import Report, Section, Table
 from popnet.report.measured import Measured
@@ -34,7 +35,7 @@ def print_report(report: Report, evidence: Sequence[Evidence], console: Console)
             console.print()
             console.print(_table(table, console.width))
             for note in table.notes:
-                console.print(Text(note, style="dim"))
+                prose.show(console, note, style="dim")
         if section.claims:
             console.print("\nThe papers' claims", style="bold")
         for claim in section.claims:
@@ -55,9 +56,9 @@ def _frame(measured: Measured) -> pd.DataFrame:
 def _remarks(section: Section, console: Console) -> None:
     if section.scaled:
         text = f"Not the published experiment in full: {'; '.join(section.scaled)}."
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        prose.show(console, text)
     for warning in section.warnings:
-        console.print(warning, highlight=False, soft_wrap=True, markup=False)
+        prose.show(console, warning)
 
 
 def _table(table: Table, width: int) -> RichTable:
@@ -88,10 +89,10 @@ def _table(table: Table, width: int) -> RichTable:
 
 def _claim(claim: Claim, console: Console) -> None:
     verdict = claim.measured.verdict
-    line = Text("  ").append(f"{verdict.value:15}", style=_STYLES[verdict]).append(claim.statement)
-    line.append(f" ({claim.where}", style="dim")
+    head = Text("  ").append(f"{verdict.value:15}", style=_STYLES[verdict])
+    line = Text(claim.statement).append(f" ({claim.where}", style="dim")
     if claim.published is not None:
         line.append(f"; by the published numbers: {claim.published.verdict.value}", style="dim")
-    console.print(line.append(")", style="dim"), soft_wrap=True)
+    prose.show(console, line.append(")", style="dim"), head)
     for name, text in claim.measured.evidence:
-        console.print(Text(f"{'':17}{name}: {text}", style="dim"), soft_wrap=True)
+        prose.show(console, f"{name}: {text}", f"{'':17}", style="dim")
