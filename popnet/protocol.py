@@ -203,6 +203,11 @@ class View:
 ORIGINAL = View()
 
 
+def ordered(views: Iterable[View]) -> tuple[View, ...]:
+    """The order in which a member's views are kept: the original, then by flip and offset."""
+    return (ORIGINAL, *sorted(set(views) - {ORIGINAL}))
+
+
 def views_of(spec: Views) -> tuple[View, ...]:
     """The views that test-time augmentation averages, the original first (Summers & Dinneen 2021, Appendix C).
 
@@ -243,30 +248,37 @@ class Plan:
             views = views_of(population.variant.views)
             for m in population.members:
                 needed.setdefault(m.id, set()).update(views)
-        return {key: (ORIGINAL, *sorted(views - {ORIGINAL})) for key, views in needed.items()}
+        return {key: ordered(views) for key, views in needed.items()}
 
     @property
     def rows(self) -> int:
         """Members summed over the rows, before equal ones are counted once."""
         return sum(len(population.members) for population in self.populations)
 
-    def trunks(self, members: Iterable[Member], steps_per_epoch: Mapping[str, int]) -> tuple[Trunk, ...]:
+    def trunks(
+        self,
+        members: Iterable[Member],
+        steps_per_epoch: Mapping[str, int],
+        views: Mapping[str, tuple[View, ...]] | None = None,
+    ) -> tuple[Trunk, ...]:
         """The beginnings that at least two of `members` share, each to be trained once.
 
         Args:
             members: those that are still to be trained.
             steps_per_epoch: by the recipe's digest.
+            views: to be evaluated, by member id; default: what this plan needs.
         """
+        evaluated = self.views if views is None else views
         leaving: dict[tuple[str, tuple[View, ...]], list[tuple[Member, int]]] = {}
         for m in members:
             epochs = m.diverges(steps_per_epoch[m.recipe.digest])
             if epochs > 0:
-                leaving.setdefault((m.trunk.id, self.views[m.id]), []).append((m, epochs))
+                leaving.setdefault((m.trunk.id, evaluated[m.id]), []).append((m, epochs))
         trunks = []
-        for (_, views), group in leaving.items():
+        for (_, looked_at), group in leaving.items():
             ends = sorted({epochs for m, epochs in group if epochs < m.recipe.epochs})
             if len(group) > 1 and ends:
-                trunks.append(Trunk(group[0][0].trunk, tuple(ends), views))
+                trunks.append(Trunk(group[0][0].trunk, tuple(ends), looked_at))
         return tuple(trunks)
 
 

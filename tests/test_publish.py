@@ -26,7 +26,7 @@ def test_logits_are_those_of_the_rows_metrics(trained, tmp_path: Path, dtype: st
     assert [entry.row for entry in written] == ["Initialization", "Determinism", "Ensemble (N=2)", "Snapshots"]
     runs = sum(entry.runs for entry in written)
     assert told == [(count, runs) for count in range(1, runs + 1)]
-    done = frozenset(trained.store.done())
+    done = trained.store.done()
     for entry, population in zip(written, trained.plan.populations, strict=False):
         place = tmp_path / "out" / entry.folder
         expected = population_logits(trained.store, population, finished_members(population, done))

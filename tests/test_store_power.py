@@ -24,6 +24,7 @@ from test_store_verify import contents, flip
 import popnet
 from popnet.engine import run
 from popnet.store import Store, open_store
+from popnet.store.files import RENEWED
 from popnet.store.ledger import Ledger
 from popnet.store.merge import merge
 from popnet.store.repair import repair
@@ -126,12 +127,13 @@ def followed(disk: Disk) -> Iterator[None]:
 
 def extremes(step: int) -> dict[str, Callable[[Path], bool]]:
     draw = random.Random(step)
-    choice: dict[Path, bool] = {}
-    return {
-        "flushed": lambda path: False,
-        "written": lambda path: True,
-        "mixed": lambda path: choice.setdefault(path, draw.random() < 0.5),
-    }
+    choice: dict[str, bool] = {}
+
+    def mixed(path: Path) -> bool:
+        """A rename in a folder is one step of its file system, so what is made anew goes with what it becomes."""
+        return choice.setdefault(str(path).replace("/.", "/").removesuffix(RENEWED), draw.random() < 0.5)
+
+    return {"flushed": lambda path: False, "written": lambda path: True, "mixed": mixed}
 
 
 def done(store: Path) -> set[str]:

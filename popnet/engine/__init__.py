@@ -26,7 +26,7 @@ from popnet.engine.narration import reading
 from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
-from popnet.engine.training import Executor, Training, missing_members
+from popnet.engine.training import Executor, Training, kept_views, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError, nearest
 from popnet.metrics.divergence import divergence_table
 from popnet.metrics.language_populations import language_table
@@ -377,13 +377,13 @@ def _check_pixels(recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
 
 
 def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, AnyDataset], store: Store) -> None:
-    needed = 0
+    needed, views = 0, kept_views(wanted, store)
     for m in missing:
         dataset = datasets[_dataset_key(m.recipe)]
         if isinstance(dataset, Text):
             needed += language_prediction_bytes(m.recipe, dataset)
             continue
-        needed += len(wanted.views[m.id]) * len(dataset.test_labels) * dataset.classes * 4 + 65536
+        needed += len(views[m.id]) * len(dataset.test_labels) * dataset.classes * 4 + 65536
     free = store.free_bytes()
     if needed > free:
         raise StoreError(

@@ -93,7 +93,7 @@ def stability(
     while True:
         result = engine.run(_instalment(experiment, chosen, runs), folder, workers, device, executor, reporter)
         population = result.plan.populations[0]
-        members = finished_members(population, frozenset(result.store.done()))
+        members = finished_members(population, result.store.done())
         if len(members) // chosen.ensemble < 4:
             raise TrainingError(f"{chosen.name}: only {len(members)} of {runs} runs could be trained")
         logits = population_logits(result.store, population, members)

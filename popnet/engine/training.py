@@ -12,8 +12,9 @@ from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Job, Not
 from popnet.engine.narration import Narration
 from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
-from popnet.protocol import Member, Plan, Trunk, View
+from popnet.protocol import Member, Plan, Trunk, View, ordered
 from popnet.store import Finished, Store
+from popnet.store.files import renewed
 from popnet.store.progress import Running
 
 _ATTEMPTS = 3
@@ -45,8 +46,14 @@ def missing_members(plan: Plan, store: Store) -> list[Member]:
     return [m for m in plan.members if not complete(m)]
 
 
+def kept_views(plan: Plan, store: Store) -> dict[str, tuple[View, ...]]:
+    """The views of each member, by id: what the plan needs, and what the store has already, which stays in it."""
+    done = store.done()
+    return {key: ordered({*views, *done.get(key, ())}) for key, views in plan.views.items()}
+
+
 def _outputs(m: Member, store: Store) -> tuple[tuple[str, Path], ...]:
-    """The files of a finished member, by what they hold; its predictions last, for they make it complete."""
+    """The files of a finished member, by what they hold; its predictions last."""
     kept = [("weights", store.weights_path(m.id))] if "weights" in m.recipe.keep else []
     kept += [("features", store.features_path(m.id))] if m.recipe.features is not None else []
     kept += [("trajectory", store.trajectory_path(m.id))] if "trajectory" in m.recipe.keep else []
@@ -72,7 +79,9 @@ class Training:
         steps_per_epoch: Mapping[str, int],
         checkpoint_seconds: float = float("inf"),
     ) -> None:
-        self._plan, self._store, self._steps = plan, store, steps_per_epoch
+        self._store, self._steps = store, steps_per_epoch
+        self._views = kept_views(plan, store)
+        self._renewing = {m.id for m in members} & store.done().keys()
         self._checkpoint_seconds = checkpoint_seconds
         self._narration, self._places = Narration(plan), 0
         self._keys: dict[str, str] = {}
@@ -80,9 +89,8 @@ class Training:
         self._waiting: dict[Path, list[Job]] = {}
         self._attempts: dict[str, int] = {}
         self._reached: dict[str, int] = {}
-        self._trunks = {
-            (trunk.member.id, trunk.views): trunk for trunk in plan.trunks(_forkable(members), steps_per_epoch)
-        }
+        trunks = plan.trunks(_forkable(members), steps_per_epoch, self._views)
+        self._trunks = {(trunk.member.id, trunk.views): trunk for trunk in trunks}
         for trunk in self._trunks.values():
             self._add_trunk(trunk)
         for m in members:
@@ -121,9 +129,6 @@ class Training:
             reporter.detail(self._narration.begins(job, self._first_epoch(job), sharing))
             executor.start(job)
 
-    def _views(self, m: Member) -> tuple[View, ...]:
-        return self._plan.views[m.id]
-
     def _add_trunk(self, trunk: Trunk) -> None:
         paths = [(epoch, self._store.checkpoint_path(trunk.id, epoch)) for epoch in trunk.epochs]
         there = [entry for entry in paths if entry[1].exists()]
@@ -137,14 +142,14 @@ class Training:
             self._ready.append(self._job(trunk.member, trunk.views, name, fork, rest))
 
     def _add_member(self, m: Member) -> None:
-        trunk = self._trunks.get((m.trunk.id, self._views(m))) if _forkable([m]) else None
+        trunk = self._trunks.get((m.trunk.id, self._views[m.id])) if _forkable([m]) else None
         leaves = m.diverges(self._steps[m.recipe.digest])
         epochs = [] if trunk is None else [epoch for epoch in trunk.epochs if epoch <= leaves]
         if trunk is None or not epochs:
-            self._ready.append(self._job(m, self._views(m), m.id))
+            self._ready.append(self._job(m, self._views[m.id], m.id))
             return
         path = self._store.checkpoint_path(trunk.id, epochs[-1])
-        job = self._job(m, self._views(m), m.id, path)
+        job = self._job(m, self._views[m.id], m.id, path)
         if path.exists():
             self._ready.append(job)
         else:
@@ -165,12 +170,17 @@ class Training:
             m,
             views,
             self._keys[recipe.digest],
-            outputs=() if checkpoints else _outputs(m, self._store),
+            outputs=() if checkpoints else self._files_of(m),
             fork=fork,
             checkpoints=checkpoints,
             partial=self._store.partial_path(name) if _forkable([m]) else None,
             checkpoint_seconds=self._checkpoint_seconds,
         )
+
+    def _files_of(self, m: Member) -> tuple[tuple[str, Path], ...]:
+        """Where a training leaves its files: of a finished member, which needs more, beside those that it has."""
+        outputs = _outputs(m, self._store)
+        return tuple((kind, renewed(path)) for kind, path in outputs) if m.id in self._renewing else outputs
 
     def _first_epoch(self, job: Job) -> int:
         return job.forked_epoch if job.partial is None else max(job.forked_epoch, epoch_of(job.partial))
@@ -184,6 +194,8 @@ class Training:
         finished = [(job.member, made) for job, made in ended if made is not None]
         if finished:
             self._store.record_all_done(finished)
+            for renewing in self._renewing & {m.id for m, _ in finished}:
+                self._store.put_renewed(renewing)
         for job, _ in ended:
             if job.partial is not None:
                 job.partial.unlink(missing_ok=True)
@@ -220,6 +232,7 @@ class Training:
             failed = [waiting for _, path in job.checkpoints for waiting in self._waiting.pop(path, [])]
         for entry in failed:
             self._store.record_failed(entry.member, error, seconds)
+            self._store.discard_renewed(entry.member.id)
             reporter.member(failed=True)
             reporter.message(f"member {entry.member.id} failed: {error}")
 

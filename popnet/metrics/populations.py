@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from popnet.metrics.similarity import linear_cka_matrix
 from popnet.metrics.variability import Variability, variability
-from popnet.protocol import Member, Plan, Population, view_weights, views_of
+from popnet.protocol import Member, Plan, Population, View, view_weights, views_of
 from popnet.random import Source, permutation
 from popnet.store import Store
 
@@ -22,9 +22,14 @@ FEW = f"fewer than {FEW_ENSEMBLES} ensembles: deviations, and their errors too, 
 """Marks a row whose spread is that of so few ensembles that not even its error bars can be trusted."""
 
 
-def finished_members(population: Population, done: set[str] | frozenset[str]) -> list[Member]:
-    """The members of a population that are in the store, in the population's order."""
-    return [m for m in population.members if m.id in done]
+def finished_members(population: Population, done: Mapping[str, frozenset[View]]) -> list[Member]:
+    """The members of a population that are in the store, in the population's order.
+
+    `done`: the views that each finished member has, as `Store.done` gives them; one that lacks some of the population's
+    is not finished for it.
+    """
+    needed = frozenset(views_of(population.variant.views))
+    return [m for m in population.members if m.id in done and needed <= done[m.id]]
 
 
 def member_logits(store: Store, member: Member, population: Population) -> NDArray[np.float32]:
@@ -33,8 +38,8 @@ def member_logits(store: Store, member: Member, population: Population) -> NDArr
     The mean over views, summed in float64 in the order of `views_of`, rounded to float32 once.
     """
     spec = population.variant.views
-    stored = store.predictions(member.id)
-    position = {view: index for index, view in enumerate(store.views(member.id))}
+    there, stored = store.viewed_predictions(member.id)
+    position = {view: index for index, view in enumerate(there)}
     views = views_of(spec)
     if len(views) == 1:
         return stored[position[views[0]]]
@@ -98,9 +103,7 @@ def population_table(
 
     measured: called where there are at least two finished members (or ensembles); gives the columns and more marks.
     """
-    done = frozenset(store.done())
-    ledger = store.members()
-    failed = set(ledger.index[ledger["status"] == "failed"])
+    done, failed = store.done(), store.failures()
     rows = {}
     for population in plan.populations:
         members = finished_members(population, done)
@@ -113,7 +116,7 @@ def population_table(
             row |= values
             marks += more
         row["population"] = len(population.members)
-        row["failed"] = sum(m.id in failed for m in population.members)
+        row["failed"] = len(failed.keys() & {m.id for m in population.members} - {m.id for m in members})
         row["marks"] = "; ".join(marks)
         rows[population.name] = row
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
@@ -124,7 +127,7 @@ def similarity_table(plan: Plan, store: Store) -> pd.DataFrame:
 
     Indexed by `variant`; a column per layer, and `members`. NaN below two members.
     """
-    done = frozenset(store.done())
+    done = store.done()
     rows: dict[str, dict[str, float]] = {}
     for population in plan.populations:
         members = finished_members(population, done)

@@ -275,7 +275,7 @@ def stored_population(source: str) -> tuple[Store, Population, list[Member]]:
             )
     store = Store(path)
     population = named_population(store, variant, source, experiment)
-    members = finished_members(population, frozenset(store.done()))
+    members = finished_members(population, store.done())
     if not members:
         raise DataError(f"{source}: no run of {population.name!r} is finished")
     return store, population, members
@@ -313,7 +313,7 @@ def named_population(store: Store, variant: str | None, source: str, experiment:
     found = [population for population in populations if population.name == variant]
     if not found:
         raise ConfigError(f"{source}: no row is called {variant!r}; {nearest(variant, names)}")
-    done = frozenset(store.done())
+    done = store.done()
     found.sort(key=lambda population: -len(finished_members(population, done)))
     if len(found) > 1 and found[0].members[0].recipe != found[1].members[0].recipe:
         raise ConfigError(

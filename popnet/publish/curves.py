@@ -34,7 +34,7 @@ def write_curves(
         raise ConfigError('TensorBoard is not installed: pip install "popnet[tensorboard]"') from None
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ConfigError(f"{output}: is there already: choose another name")
-    done = frozenset(store.done())
+    done = store.done()
     folders: dict[str, Path] = {}
     for plan in stored_plans(store):
         for population in plan.populations:

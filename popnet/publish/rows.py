@@ -54,7 +54,7 @@ def rows_of(store: Store, wanted: list[str] | None = None) -> list[Row]:
         ConfigError: a wanted row that is not there.
         DataError: nothing is finished, or a row holds language models, which have no logits [examples, classes].
     """
-    done = frozenset(store.done())
+    done = store.done()
     populations = [
         (plan.experiment.name, population) for plan in stored_plans(store) for population in plan.populations
     ]

@@ -20,7 +20,7 @@ from popnet.metrics.populations import finished_members, population_logits, simi
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.metrics.stored import stored_plans
 from popnet.metrics.variability import standard_deviation
-from popnet.protocol import Member, Plan, Platform, Population
+from popnet.protocol import Member, Plan, Platform, Population, View
 from popnet.report.quantities import Quantity, Value
 from popnet.store import Store, open_store
 
@@ -138,20 +138,20 @@ def _plans(store: Store) -> list[Plan]:
 def _experiment(store: Store, plan: Plan) -> Measured:
     language = plan.experiment.recipe.language is not None
     table = language_table(plan, store) if language else variability_table(plan, store)
-    done = frozenset(store.done())
+    done = store.done()
     rows = tuple(
         _row(store, plan, population, table.iloc[position], done)
         for position, population in enumerate(plan.populations)
     )
-    ledger = store.members()
-    planned = ledger.index.isin([m.id for m in plan.members])
-    failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
-    errors = tuple(f"member {member_id} failed: {error}" for member_id, error in failed.items())
+    failed, planned = store.failures(), {m.id for m in plan.members}
+    errors = tuple(f"member {member_id} failed: {error}" for member_id, error in failed.items() if member_id in planned)
     divergence = divergence_table(plan, store) if "divergence" in plan.experiment.measure else None
     return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence)
 
 
-def _row(store: Store, plan: Plan, population: Population, measured: pd.Series, done: frozenset[str]) -> Row:
+def _row(
+    store: Store, plan: Plan, population: Population, measured: pd.Series, done: Mapping[str, frozenset[View]]
+) -> Row:
     members = finished_members(population, done)
     variant = population.variant
     runs, curves = None, {}

@@ -21,6 +21,9 @@ from popnet.untrusted.arrays import check_safetensors
 CHECKPOINT_DIGEST = "checkpoint.digest"
 """The tensor of a checkpoint that holds the digest of its others, as UTF-8."""
 
+RENEWED = ".renewed"
+"""What the name of a file ends in that is made anew; it begins with a dot."""
+
 _CHUNK = 1 << 20
 
 _DTYPES = {
@@ -63,6 +66,11 @@ def write_aside(path: Path, content: bytes) -> None:
     """Write a file so that it is either there in full or not at all. Raises StoreError."""
     with written_aside(path) as file:
         file.write(content)
+
+
+def renewed(path: Path) -> Path:
+    """Where a finished member's file is made anew, until the ledger says so and it takes the old one's place."""
+    return path.with_name(f".{path.name}{RENEWED}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -166,6 +166,13 @@ class Ledger:
                 database.execute("UPDATE members SET status = 'damaged', error = ? WHERE id = ?", [reason, key])
                 _seal(database, key)
 
+    def note(self, member_id: str, error: str) -> None:
+        """Put an error beside what is said of a member, which stays as it is."""
+        with self.opened() as database, database:
+            limit_work(database)
+            database.execute("UPDATE members SET error = ? WHERE id = ?", [error, member_id])
+            _seal(database, member_id)
+
     def remove(self, member_ids: Sequence[str]) -> None:
         with self.opened() as database, database:
             for key in member_ids:
@@ -174,9 +181,12 @@ class Ledger:
                     database.execute(f"DELETE FROM {table} WHERE id = ?", [key])
 
     def entry(self, member_id: str) -> Entry | None:
-        """What is said of a member; None where nothing is."""
+        """What is said of a member; None where nothing is. Raises StoreError for what no entry says, too."""
         with self.opened() as database:
-            return _entry(database, "id", member_id)
+            found = _entry(database, "id", member_id)
+            if found is not None and found.flaw is not None:
+                raise ValueError(f"damaged: {found.flaw}")
+            return found
 
     def entries(self) -> Iterator[Entry]:
         """Every entry; bytes that are no text are read as some, which does not match the digest."""

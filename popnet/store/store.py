@@ -19,7 +19,16 @@ from torch import Tensor
 from popnet.config import SOURCES, Experiment
 from popnet.errors import StoreError
 from popnet.protocol import Member, View
-from popnet.store.files import digest, load_tensors, save_tensors, sync_folder, write_aside
+from popnet.store.files import (
+    RENEWED,
+    digest,
+    digest_of_file,
+    load_tensors,
+    renewed,
+    save_tensors,
+    sync_folder,
+    write_aside,
+)
 from popnet.store.header import read_header, write_header
 from popnet.store.ledger import Ledger, Row
 from popnet.store.lock import Lock
@@ -143,6 +152,7 @@ class Store:
             self._header = read_header(self.path)  # another run may have ended since this store was opened
             self._make_folders()
             self.ledger.hold()
+            self._settle()
         except BaseException as error:
             self._lock.release()
             if isinstance(error, OSError):
@@ -220,8 +230,44 @@ class Store:
         self.ledger.write([(_finished_row(member, finished), finished.history) for member, finished in entries])
 
     def record_failed(self, member: Member, error: str, seconds: float) -> None:
-        """Enter a member that could not be trained, with its error."""
-        self.ledger.write([(_row(member, status="failed", error=error, seconds=seconds), ())])
+        """Enter a member that could not be trained, with its error.
+
+        One that is finished stays so, with all that it has: it was to be trained again for more views or files, and its
+        entry says beside them why it lacks these.
+        """
+        entry = self.ledger.entry(member.id)
+        if entry is not None and entry.row["status"] == "done" and self.predictions_path(member.id).exists():
+            self.ledger.note(member.id, error)
+        else:
+            self.ledger.write([(_row(member, status="failed", error=error, seconds=seconds), ())])
+
+    def put_renewed(self, member_id: str) -> None:
+        """Have the files in place that were made anew for a finished member, now that its entry says so.
+
+        The ledger comes first: whatever is cut short, either the old files are those of the entry, or the new ones are
+        there whole, and the next run puts them in place.
+        """
+        for kind in FILE_KINDS:
+            path = self.file_of(kind, member_id)
+            if renewed(path).exists():
+                renewed(path).replace(path)
+                sync_folder(path.parent)
+
+    def discard_renewed(self, member_id: str) -> None:
+        """Remove what was made anew of a finished member, which keeps what it has."""
+        for kind in FILE_KINDS:
+            renewed(self.file_of(kind, member_id)).unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Put in place, or remove, what a run made anew that was cut short."""
+        for kind, folder in FILE_KINDS.items():
+            for path in (self.path / folder).glob(f".*{RENEWED}"):
+                key = path.name[1:].partition(".")[0]
+                entry = self.ledger.entry(key)
+                if entry is not None and _is_file_of(path, entry.row.get(f"{kind}_digest")):
+                    self.put_renewed(key)
+                else:
+                    path.unlink()
 
     def save_labels(self, labels: NDArray[np.int64]) -> str:
         """Have the test labels of a data set in the store; returns the digest that names them."""
@@ -244,7 +290,8 @@ class Store:
 
     def half_written(self) -> list[Path]:
         """What somebody is writing aside, or was when killed."""
-        return sorted([*self.path.glob(".*.part"), *self.path.glob("*/.*.part")])
+        patterns = (".*.part", "*/.*.part", f"*/.*{RENEWED}")
+        return sorted(path for pattern in patterns for path in self.path.glob(pattern))
 
     def remove_checkpoints(self) -> None:
         """Give back the space of shared beginnings, once nothing waits for them, and of members that are finished."""
@@ -298,7 +345,8 @@ class Store:
 
         Columns: status (`done`, `failed`, or `damaged`: to be trained again, its `error` says why), one per source with
         its seed, replica, onset, recipe (digest), accuracy (percent), cross_entropy (nats), weights_digest,
-        predictions_digest, error, seconds, device, versions, finished.
+        predictions_digest, error (of a finished member: why it could not be trained again for more views or files),
+        seconds, device, versions, finished.
         """
         with self.ledger.opened() as database:
             found = database.execute("SELECT * FROM members ORDER BY rowid")
@@ -317,6 +365,12 @@ class Store:
             rows = list(self.ledger.checked(database.execute("SELECT id, views FROM members WHERE status = 'done'")))
         return {key: frozenset(views_of(views)) for key, views in rows if self.predictions_path(key).exists()}
 
+    def failures(self) -> dict[str, str]:
+        """The errors of the members that could not be trained, by id: at all, or again for more views or files."""
+        with self.ledger.opened() as database:
+            found = database.execute("SELECT id, error FROM members WHERE status <> 'damaged' AND error IS NOT NULL")
+            return {str(key): str(error) for key, error in self.ledger.checked(found)}
+
     def _row(self, member_id: str) -> dict[str, Any]:
         with self.ledger.opened() as database:
             found = database.execute("SELECT * FROM members WHERE id = ? LIMIT 1", [member_id])
@@ -331,16 +385,27 @@ class Store:
 
     def predictions(self, member_id: str) -> NDArray[np.float32]:
         """A finished member's logits: float32 [views, examples, classes]. Raises StoreError."""
-        tensors = self._predicted(member_id)
+        return self.viewed_predictions(member_id)[1]
+
+    def viewed_predictions(self, member_id: str) -> tuple[tuple[View, ...], NDArray[np.float32]]:
+        """`views` and `predictions` of one moment: a run that adds views changes both. Raises StoreError."""
+        row, tensors = self._predicted(member_id)
         if "predictions" not in tensors:
             raise StoreError(
                 f"{self.path}: member {member_id} is a language model: use language_predictions(member_id)"
             )
-        return _of_shape(tensors["predictions"], 3, torch.float32, self.predictions_path(member_id)).numpy()
+        views, path = views_of(row["views"]), self.predictions_path(member_id)
+        logits = _of_shape(tensors["predictions"], 3, torch.float32, path).numpy()
+        if len(logits) != len(views):
+            raise StoreError(
+                f"{path}: holds {len(logits)} views, and its entry names {len(views)}: read again where a run adds "
+                f"views just now, else see `popnet store verify {self.path}`"
+            )
+        return views, logits
 
     def language_predictions(self, member_id: str) -> LanguagePredictions:
         """What a finished language model predicts. Raises StoreError."""
-        tensors = self._predicted(member_id)
+        _, tensors = self._predicted(member_id)
         if not {"target_log_probabilities", "argmax"} <= set(tensors):
             raise StoreError(f"{self.path}: member {member_id} is no language model: use predictions(member_id)")
         found = {
@@ -352,12 +417,12 @@ class Store:
         mean_argmax = found.get("mean_argmax", only)
         return LanguagePredictions(found["target_log_probabilities"], found["argmax"], mean_argmax, found.get("logits"))
 
-    def _predicted(self, member_id: str) -> dict[str, Tensor]:
+    def _predicted(self, member_id: str) -> tuple[Row, dict[str, Tensor]]:
         row = self._row(member_id)
         if row["status"] != "done":
             fate = "it failed" if row["status"] == "failed" else f"it is {row['status']}"
             raise StoreError(f"{self.path}: member {member_id} has no predictions: {fate}: {row['error']}")
-        return load_tensors(self.predictions_path(member_id))
+        return row, load_tensors(self.predictions_path(member_id))
 
     def weights(self, member_id: str) -> dict[str, Tensor]:
         """A member's parameters and buffers by name; there where the recipe keeps weights."""
@@ -447,6 +512,14 @@ def _row(member: Member, **fields: Any) -> Row:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **fields,
     }
+
+
+def _is_file_of(path: Path, recorded: str | None) -> bool:
+    """Whether a file is whole, and the one that an entry speaks of."""
+    try:
+        return digest_of_file(path) == recorded
+    except StoreError:
+        return False
 
 
 def _left_by_creation(entry: Path) -> bool:
