@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from popnet.engine import run
 from popnet.errors import ConfigError, StoreError
 from popnet.metrics.measure import measure_file
 from popnet.store import Store, open_store, save_tensors
+from popnet.store import merge as merge_module
 from popnet.store.export import export
 from popnet.store.header import write_header
 from popnet.store.merge import Merged, merge
@@ -128,6 +132,58 @@ def test_contradictions_are_refused_before_anything_is_copied(tmp_path: Path) ->
     with pytest.raises(StoreError, match=r"holds another recipe under the name 'engine' \(recipe.epochs is 2 there"):
         merged(one, recipe)
     assert len(Store(one).members()) == len(list((one / "members").iterdir())) == 2
+
+
+def change(store: Path, script: str) -> None:
+    with closing(sqlite3.connect(store / "ledger.sqlite")) as database:
+        database.executescript(script)
+
+
+@pytest.mark.parametrize("column", ["identity", "views", "versions"])
+@pytest.mark.parametrize("value", ["x", "[" * 3000, '{"seeds": 1}', "[[0, 0]]"])
+def test_an_entry_of_another_shape_is_left_out_or_named(tmp_path: Path, column: str, value: str) -> None:
+    one, other = folders(tmp_path, ([INIT], 2), ([INIT], 2))
+    change(other, f"UPDATE members SET {column} = '{value}' WHERE rowid = 1")
+    assert merged(one, other)[0].left == (Store(one).members().index[0],)
+    with pytest.raises(StoreError, match=rf"ledger\.sqlite: damaged: .* cannot be the {column} of a member.*repair"):
+        merged(other, one)
+
+
+@pytest.mark.parametrize("kind", ["predictions", "labels"])
+def test_what_changes_while_it_is_copied_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """By a run that adds views to the source, or by a disk that gives other bytes than before."""
+    (part,) = folders(tmp_path, ([INIT], 2))
+    victim = "labels" if kind == "labels" else "members"
+    read = merge_module._parts
+
+    def other(path: Path) -> Iterator[bytes]:
+        content = bytearray(b"".join(read(path)))
+        content[-1] ^= path.parent.name == victim
+        yield bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge_module, "_parts", other)
+        with pytest.raises(StoreError, match=rf"{part}/{victim}/.*: changed while it was copied: run the same command"):
+            merged(tmp_path / "all", part)
+    assert not list((tmp_path / "all" / victim).iterdir())
+    assert Store(tmp_path / "all").done() == {}
+    assert merged(tmp_path / "all", part) == [Merged(2, 0, ())]
+
+
+def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (part,) = folders(tmp_path, ([INIT], 2))
+    check_space = merge_module._check_space
+
+    def gone(into: Store, files: set[Path]) -> None:
+        check_space(into, files)
+        for path in files:
+            path.unlink()
+
+    monkeypatch.setattr(merge_module, "_check_space", gone)
+    with pytest.raises(StoreError, match=rf"{part}/.*: cannot be read: No such file"):
+        merged(tmp_path / "all", part)
 
 
 def test_a_disk_that_is_too_full_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from popnet.errors import StoreError
 from popnet.protocol import HARDWARE
-from popnet.store.files import written_aside
+from popnet.store.files import digest_of_file, written_aside
 from popnet.store.ledger import Entry, Row
-from popnet.store.rows import views_of
+from popnet.store.rows import seeds_of, views_of
 from popnet.store.store import FILE_KINDS, Store
 from popnet.store.verify import label_damage, member_damage
 
@@ -36,7 +34,16 @@ class _Piece:
 
     row: Row
     history: tuple[tuple[float | None, ...], ...]
-    files: tuple[tuple[Path, Path], ...]
+    files: tuple[_File, ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file to copy, and how the digest of its tensors begins; None where nobody knows."""
+
+    old: Path
+    new: Path
+    digest: str | None
 
 
 def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text: None) -> Merged:
@@ -74,7 +81,7 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
         known += piece is None
         if piece is not None:
             wanted.append(key)
-            files.update(old for old, _ in piece.files)
+            files.update(file.old for file in piece.files)
     _check_space(into, files)
     into.enter({**source.entered(), **_of_both(into, source)}, source.datasets())
     for first in range(0, len(wanted), _BATCH):
@@ -101,16 +108,16 @@ def _piece(into: Store, source: Store, entry: Entry) -> _Piece | None:
     there = into.ledger.entry(key)
     if there is None or there.row["status"] != "done":
         if done:
-            return _Piece(entry.row, entry.history, (*_labels(into, source, entry), *_files(into, source, key)))
+            return _Piece(entry.row, entry.history, (*_labels(into, source, entry), *_files(into, source, entry)))
         return _Piece(entry.row, entry.history, ()) if there is None and entry.row["status"] == "failed" else None
     if not done:
         return None
     wider = set(_views(entry)) > set(_views(there))
-    if json.loads(entry.row["identity"])["seeds"]["kernels"] != HARDWARE:
+    if seeds_of(entry.row["identity"])["kernels"] != HARDWARE:
         _check_same(into, source, entry, there)
     elif entry.row["weights_digest"] != there.row["weights_digest"]:
         return None  # trained twice, on kernels that no seed controls: one of them is enough
-    files = tuple((old, new) for old, new in _files(into, source, key) if wider or not new.exists())
+    files = tuple(file for file in _files(into, source, entry) if wider or not file.new.exists())
     if not files:
         return None
     chosen = entry if wider else there
@@ -133,14 +140,19 @@ def _views(entry: Entry) -> list[tuple[int, int, int]]:
     return [view.key for view in views_of(entry.row["views"])]
 
 
-def _files(into: Store, source: Store, key: str) -> list[tuple[Path, Path]]:
-    paths = [(source.file_of(kind, key), into.file_of(kind, key)) for kind in FILE_KINDS]
-    return [(old, new) for old, new in paths if old.exists()]
+def _files(into: Store, source: Store, entry: Entry) -> list[_File]:
+    key = str(entry.row["id"])
+    files = [
+        _File(source.file_of(kind, key), into.file_of(kind, key), entry.row.get(f"{kind}_digest"))
+        for kind in FILE_KINDS
+    ]
+    return [file for file in files if file.old.exists()]
 
 
-def _labels(into: Store, source: Store, entry: Entry) -> list[tuple[Path, Path]]:
-    old, new = (store.labels_path(str(entry.row["labels"])) for store in (source, into))
-    return [] if new.exists() else [(old, new)]
+def _labels(into: Store, source: Store, entry: Entry) -> list[_File]:
+    name = str(entry.row["labels"])
+    new = into.labels_path(name)
+    return [] if new.exists() else [_File(source.labels_path(name), new, name)]
 
 
 def _check_space(into: Store, files: set[Path]) -> None:
@@ -153,6 +165,20 @@ def _check_space(into: Store, files: set[Path]) -> None:
 
 
 def _copy_files(pieces: list[_Piece]) -> None:
-    for old, new in dict.fromkeys(pair for piece in pieces for pair in piece.files):
-        with old.open("rb") as content, written_aside(new) as file:
-            shutil.copyfileobj(content, file)
+    for file in dict.fromkeys(file for piece in pieces for file in piece.files):
+        with written_aside(file.new) as aside:
+            for part in _parts(file.old):
+                aside.write(part)
+            aside.flush()
+            if file.digest is not None and not digest_of_file(Path(aside.name)).startswith(file.digest):
+                raise StoreError(f"{file.old}: changed while it was copied: run the same command again")
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    """A file's content, a mebibyte at a time. Raises StoreError naming it."""
+    try:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                yield part
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None

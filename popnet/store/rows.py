@@ -50,6 +50,15 @@ def versions_of(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
+def seeds_of(text: Any) -> dict[str, int]:
+    """The seeds in a row's identity, by source. Raises ValueError."""
+    found = parse_json(text, _JSON_CHARACTERS)
+    seeds = found.get("seeds") if isinstance(found, dict) else None
+    if not isinstance(seeds, dict) or not all(type(seeds.get(source)) is int for source in SOURCES):
+        raise ValueError(f"no identity of a member: {str(text)[:50]!r}")
+    return seeds
+
+
 def _is_view(view: Any) -> bool:
     if not isinstance(view, list) or len(view) != 3:
         return False
@@ -77,13 +86,6 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
 
-def _parse_identity(text: Any) -> None:
-    found = parse_json(text, _JSON_CHARACTERS)
-    seeds = found.get("seeds") if isinstance(found, dict) else None
-    if not isinstance(seeds, dict) or not all(type(seeds.get(source)) is int for source in SOURCES):
-        raise ValueError("no identity of a member")
-
-
 _DIGEST = _matches("[0-9a-f]{64}", optional=True)
 _NUMBER = _is(int, float, type(None))
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
@@ -93,7 +95,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "replica": lambda value: isinstance(value, int) and value >= 0,
     "onset": lambda value: isinstance(value, int) and value >= 0,
     "recipe": _matches("[0-9a-f]{64}"),
-    "identity": _reads(_parse_identity, str),
+    "identity": _reads(seeds_of, str),
     "views": _reads(views_of, (str, type(None))),
     "labels": _matches("[0-9a-f]{24}", optional=True),
     "accuracy": _NUMBER,
