@@ -392,7 +392,7 @@ class Recipe(Section):
             raise ValueError("schedule.cycles is for schedule.name=snapshot")
         if self.epochs % cycles:
             raise ValueError(f"{cycles} snapshots do not divide {self.epochs} epochs: change epochs or snapshots")
-        if self.epochs and self.schedule.warmup_epochs >= self.epochs / cycles:
+        if self.epochs and self.schedule.warmup_epochs >= self.epochs // cycles:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of the {self.epochs // cycles} "
                 f"epochs{' of a cycle' if cycles > 1 else ''}: shorten it"
@@ -773,7 +773,7 @@ def read(file: Path) -> dict[str, Any]:
         content = _read_one(following)
         base = content.pop("base", None)
         if base is not None and not isinstance(base, str):
-            raise ConfigError(f"{following}: base: must be the name of another experiment file, got {base!r}")
+            raise ConfigError(f"{following}: base: must be the name of another experiment file, got {_shown(base)}")
         following = None if base is None else _base_file(following, base)
         contents.append(content)
     merged: dict[str, Any] = {}

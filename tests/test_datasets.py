@@ -238,7 +238,8 @@ WHOLE = idx_bytes(np.zeros((2, 3, 4), dtype=np.uint8))
         ("x", b"PK" + WHOLE[2:], "not an IDX file of bytes with 3 .*begins with 50 4b 08 03 where 00 00 08 03"),
         ("x.gz", gzip.compress(WHOLE)[:-9], "not a whole gzip file"),
         ("x.gz", b"<html>not found</html>", "not a whole gzip file"),
-        ("x.gz", gzip.compress(WHOLE)[:12] + b"\xff" * 20, "not a whole gzip file"),
+        ("x.gz", gzip.compress(WHOLE)[:12] + b"\xff" * 20, "not an IDX file of bytes with 3 .*begins with 00 07 ff ff"),
+        ("x.gz", gzip.compress(WHOLE)[:-8] + bytes(8), "not a whole gzip file .*CRC check failed"),
     ],
 )
 def test_idx_refuses(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -10,11 +10,13 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from popnet.errors import DataError
+from popnet.memory import available_memory
 
 _UINT8 = 8
 
@@ -26,34 +28,36 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         DataError: the file cannot be read, is not such an IDX file, is truncated, or holds more than it
             announces.
     """
-    content = _read(path)
-    header_size = 4 + 4 * dimensions
-    if len(content) < header_size:
-        raise DataError(f"{path} is truncated: {len(content)} bytes, and its header alone takes {header_size}")
-    expected_magic = bytes((0, 0, _UINT8, dimensions))
-    if content[:4] != expected_magic:
-        raise DataError(
-            f"{path} is not an IDX file of bytes with {dimensions} dimension(s): "
-            f"it begins with {content[:4].hex(' ')} where {expected_magic.hex(' ')} belongs"
-        )
-    shape = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
-    expected_size = header_size + math.prod(shape)
-    if len(content) != expected_size:
-        problem = "is truncated" if len(content) < expected_size else "holds more than it announces"
-        raise DataError(
-            f"{path} {problem}: {len(content)} bytes, and its shape {shape} takes {expected_size}; "
-            f"delete it and get it again"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape).copy()
-
-
-def _read(path: Path) -> bytes:
     try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            return file.read()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _read(path, cast(BinaryIO, file), dimensions)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is not a whole gzip file ({error}): delete it and get it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: Path, file: BinaryIO, dimensions: int) -> NDArray[np.uint8]:
+    """What the header announces, and no more than that: a small gzip file can unpack to any size."""
+    header_size = 4 + 4 * dimensions
+    header = file.read(header_size)
+    if len(header) < header_size:
+        raise DataError(f"{path} is truncated: {len(header)} bytes, and its header alone takes {header_size}")
+    expected_magic = bytes((0, 0, _UINT8, dimensions))
+    if header[:4] != expected_magic:
+        raise DataError(
+            f"{path} is not an IDX file of bytes with {dimensions} dimension(s): "
+            f"it begins with {header[:4].hex(' ')} where {expected_magic.hex(' ')} belongs"
+        )
+    shape = tuple(int(size) for size in np.frombuffer(header, dtype=">u4", count=dimensions, offset=4))
+    size, free = math.prod(shape), available_memory() // 2
+    if size > free:
+        raise DataError(f"{path} announces {size:,} bytes, more than the {free:,} of free memory that it may take")
+    content = file.read(size + 1)
+    if len(content) != size:
+        problem = "is truncated" if len(content) < size else "holds more than it announces"
+        there = f"{header_size + len(content)} bytes{'' if len(content) < size else ' and more'}"
+        raise DataError(
+            f"{path} {problem}: {there}, and its shape {shape} takes {header_size + size}; delete it and get it again"
+        )
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape).copy()

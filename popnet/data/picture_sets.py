@@ -15,13 +15,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from popnet import native
 from popnet.data.beton import Beton, Encoded, open_beton
 from popnet.errors import ConfigError, DataError
+from popnet.untrusted.files import read_bytes
+from popnet.untrusted.texts import YAML_BYTES, parse_yaml
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -278,9 +279,9 @@ def labels_of_folders(root: Path, class_names: tuple[str, ...], mapping: Path | 
 
 def _mapped(root: Path, folders: tuple[str, ...], numbers: Mapping[str, int], mapping: Path) -> dict[str, int]:
     try:
-        content = yaml.safe_load(mapping.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{mapping}: cannot be read: {' '.join(str(error).split())}") from error
+        content = parse_yaml(read_bytes(mapping, YAML_BYTES).decode())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{mapping}: cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{mapping}: a mapping has lines `folder: class`")
     labels = {}

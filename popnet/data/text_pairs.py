@@ -14,7 +14,6 @@ together again. So sentences share everything with images: loaders, seeds, store
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from popnet.data.datasets import Dataset, from_arrays
 from popnet.errors import ConfigError, DataError
+from popnet.untrusted.texts import parse_json
 
 _NAMES = {
     "train": ("train", "msr_paraphrase_train"),
@@ -130,9 +130,17 @@ def _read(folder: Path, split: str) -> Pairs:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    with file.open(encoding="utf-8", newline="") as lines:
-        if file.suffix == ".jsonl":
-            return [json.loads(line) for line in lines if line.strip()]
-        if file.suffix == ".csv":
-            return list(csv.DictReader(lines))
-        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            if file.suffix == ".jsonl":
+                rows = [parse_json(line) for line in lines if line.strip()]
+            elif file.suffix == ".csv":
+                rows = list(csv.DictReader(lines))
+            else:
+                rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: pair {number} is no mapping with sentence1, sentence2 and label")
+    return rows

@@ -268,7 +268,8 @@ def _arrays(path: Path) -> dict[str, Lazy]:
     except DataError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, KeyError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix}: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path}: cannot be read as {path.suffix}: {reason}") from None
     except Exception as error:  # pickle's and zip's own errors, which share no base
         raise DataError(f"{path}: cannot be read as {path.suffix}: {type(error).__name__}") from None
 

@@ -20,6 +20,8 @@ from popnet.errors import ConfigError, DataError, StoreError, nearest
 from popnet.publish.card import card
 from popnet.publish.rows import Row, rows_of
 from popnet.store import Store
+from popnet.untrusted.files import read_bytes
+from popnet.untrusted.texts import JSON_BYTES, parse_json
 
 Precision = Literal["fp16", "fp32"]
 FORMAT = "popnet predictions 1"
@@ -158,7 +160,7 @@ def _check_output(output: Path, force: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["format"] == FORMAT)
+        return bool(parse_json(read_bytes(folder / "metadata.json", JSON_BYTES))["format"] == FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -19,17 +19,19 @@ DEPTH = 32
 
 _NODES = 50_000
 _CHARACTERS = 1 << 14
+_DIGITS = 1_000  # Python writes integers of no more than 4,300, so that errors could not name longer ones
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "merge")
 )
+_INTEGER = "tag:yaml.org,2002:int"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
 def parse_yaml(text: str) -> Any:
     """Mappings with any keys, lists, text, numbers, booleans and null; a date is text.
 
-    Raises ValueError: no YAML, other tags, or more than 50,000 values, 16,384 characters a value or 32 levels, counting
-    an alias for all that it stands for.
+    Raises ValueError: no YAML, other tags, or more than 50,000 values, 16,384 characters a value, 1,000 an integer or
+    32 levels, counting an alias for all that it stands for.
     """
     try:
         loader = _Loader(text)
@@ -79,6 +81,8 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, yaml.ScalarNode):
             if len(node.value) > _CHARACTERS:
                 raise ValueError(f"a value has more than {_CHARACTERS:,} characters")
+            if node.tag == _INTEGER and len(node.value) > _DIGITS:
+                raise ValueError(f"an integer has more than {_DIGITS:,} digits: {node.value[:20]}...")
             if _UNPRINTABLE.search(node.value):
                 raise ValueError(f"control characters in {node.value[:100]!r}")
             below = []
