@@ -29,6 +29,11 @@ IGNORED = shutil.ignore_patterns(
     *(".git", ".venv", "build", "dist", "runs", "*.so", "*.egg-info", "__pycache__", ".*_cache", "shared")
 )
 
+WITHOUT_NVCC = os.pathsep.join(
+    folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "nvcc").exists()
+)
+NVCC = shutil.which("nvcc")
+
 pytestmark = pytest.mark.slow
 
 
@@ -68,13 +73,33 @@ def offered(output: str, beginning: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the sdist, which is built from a copy of the source; without CUDA, as on a machine without nvcc."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the source, as an archive of it would be: without git, and nothing built before."""
     folder = tmp_path_factory.mktemp("source")
     source = Path(shutil.copytree(ROOT, folder / "popnet", ignore=IGNORED, symlinks=True))
+    builds("-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(source))
+    (built,) = folder.glob("popnet-*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def newcomer(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    """On a machine without nvcc."""
+    return welcomed(wheel_of(sdist, tmp_path_factory.mktemp("wheel"), WITHOUT_NVCC), tmp_path_factory.mktemp("empty"))
+
+
+def wheel_of(sdist: Path, folder: Path, path: str, options: str = "") -> Path:
+    """The wheel that pip builds of an sdist where the programs of `path` are."""
+    arguments = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), str(sdist)]
+    builds("-m", "pip", "wheel", "--quiet", *arguments, PATH=path, CMAKE_ARGS=options)
+    (built,) = folder.glob("popnet-*.whl")
+    return built
+
+
+def builds(*words: str, **settings: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)],
-        env={**os.environ, "CMAKE_ARGS": "-DPOPNET_CUDA=OFF"},
+        [sys.executable, *words],
+        env={k: v for k, v in os.environ.items() if not k.startswith(("CUDA", "CMAKE", "PYTHONPATH"))} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,14 +107,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
-    assert len(list((folder / "dist").glob("popnet-*.tar.gz"))) == 1
-    (built,) = (folder / "dist").glob("popnet-*.whl")
-    return built
 
 
-@pytest.fixture(scope="module")
-def newcomer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
-    place = tmp_path_factory.mktemp("empty")
+def welcomed(wheel: Path, place: Path) -> Newcomer:
     venv.create(place / "environment", with_pip=True)
     (place / "work").mkdir()
     somebody = Newcomer(place / "work", place / "environment" / "bin")
@@ -100,11 +120,34 @@ def newcomer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
     return somebody
 
 
-def test_it_is_the_wheel_that_is_used(newcomer: Newcomer) -> None:
-    told = newcomer.types("python -c", "import popnet, popnet.native as n; print(popnet.__file__, n.cuda_compiled)")
+def used(somebody: Newcomer) -> tuple[Path, bool]:
+    """Which popnet the newcomer's Python imports, and whether that has CUDA kernels."""
+    told = somebody.types("python -c", "import popnet, popnet.native as n; print(popnet.__file__, n.cuda_compiled)")
     file, cuda = told.split()
-    assert Path(file).is_relative_to(newcomer.programs.parent)
-    assert cuda == "False"
+    return Path(file), cuda == "True"
+
+
+def test_without_nvcc_the_wheel_has_no_cuda_kernels_and_works(newcomer: Newcomer) -> None:
+    file, cuda = used(newcomer)
+    assert file.is_relative_to(newcomer.programs.parent)
+    assert not cuda
+    assert "built without CUDA kernels" in newcomer.types("popnet doctor --no-train")
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+def test_with_nvcc_it_has_them_and_works_without_a_gpu_too(
+    sdist: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert NVCC is not None
+    path = f"{Path(NVCC).parent}:{WITHOUT_NVCC}"
+    wheel = wheel_of(sdist, tmp_path_factory.mktemp("wheel"), path, "-DPOPNET_CUDA_ARCHITECTURES=90")
+    somebody = welcomed(wheel, tmp_path_factory.mktemp("empty"))
+    file, cuda = used(somebody)
+    assert file.is_relative_to(somebody.programs.parent)
+    assert cuda
+    told = somebody.types("popnet doctor")
+    assert "built with CUDA kernels" in told
+    assert re.search("^(ok|unknown) +same bits", told, re.MULTILINE)
 
 
 def test_the_whole_way(newcomer: Newcomer) -> None:
