@@ -40,6 +40,7 @@ _EXTRAS: Mapping[str, tuple[str, str]] = {
     "ffcv": ("popnet[ffcv]", "ImageNet-sized data from .beton files"),
     "ray": ("popnet[ray]", "more than one machine"),
     "pyarrow": ("popnet[parquet]", "export to Parquet"),
+    "tensorboard": ("popnet[tensorboard]", "learning curves"),
 }
 """Optional packages: the extra that installs each, and what it is for."""
 

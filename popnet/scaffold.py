@@ -175,13 +175,13 @@ recipe:
   # or your own, {{import: "package.module:attribute", kwargs: {{}}}}: a function that returns an nn.Module, which takes
   # float32 images [n, c, h, w] and gives logits [n, classes].
   model: {model}
-  loss: {loss}                # or your own, imported: a function of logits [n, classes] and labels [n]
+  loss: {loss}                # or your own: a function of logits [n, classes] and labels [n]
   epochs: {epochs}
   batch_size: {batch_size}
   # sgd, adam, or your own, imported: a function of parameter groups and lr that returns a torch optimiser.
   optimizer: {{{optimizer}}}
   schedule: {{name: cosine, warmup_epochs: {warmup}}}
-  augment: {augment}                  # also: flip: true, translate: 2, cutout: 4
+  augment: {augment}                 # also: flip: true, translate: 2, cutout: 4
   kernels: reorder                   # low-level nondeterminism as a seeded proxy; on a GPU also: hardware
 population: {population}                        # trainings a row; more are added later by raising it
 variants:
