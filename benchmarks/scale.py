@@ -27,6 +27,7 @@ from popnet.engine.training import Training, missing_members
 from popnet.protocol import ORIGINAL
 from popnet.store import Finished, Store, save_tensors
 from popnet.store.files import digest_of_file
+from popnet.store.logs import write_logs
 from popnet.store.verify import member_damage
 
 BATCHES = (1, 2, 8, 32, 128)
@@ -75,6 +76,10 @@ def measure(members: int, epochs: int, folder: Path) -> dict[str, Any]:
     Training(plan, store, plan.members, {member.recipe.digest: 1 for member in plan.members})
     result["jobs_ms"] = 1e3 * (time.process_time() - start) / members
     result["memory_kb"] = 1e3 * (memory_mb() - memory) / members
+    start = time.process_time()
+    written = write_logs(store)
+    result["csv_ms"] = 1e3 * (time.process_time() - start) / members
+    result["csv_bytes"] = sum(file.stat().st_size for file in written) / members
     store.unlock()
     return result
 
@@ -96,8 +101,10 @@ def main() -> None:
         ("missing_ms", "what is missing, ms"),
         ("verify_ms", "entry and 400 kB of predictions, ms"),
         ("jobs_ms", "jobs, ms"),
+        ("csv_ms", "CSV of members and epochs, ms"),
         ("memory_kb", "driver's memory, kB"),
         ("ledger_bytes", "ledger, bytes"),
+        ("csv_bytes", "CSV, bytes"),
     ):
         print(f"  {text:<36}{result[name]:>10.3g}")
     for batch, milliseconds in result["commit_ms"].items():
