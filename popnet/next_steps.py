@@ -21,10 +21,18 @@ def show(console: Console, *commands: Sequence[str]) -> None:
 
 
 def after_run(plan: Plan, store: Path) -> Iterator[list[str]]:
-    """The report of a store; and where two rows vary the same sources, whether one is better than the other."""
+    """The report of a store; of models of images, whether one of two rows that vary the same sources is the better.
+
+    Rows of different sources are no rivals: for them, how many runs it takes to see a difference.
+    """
     yield ["popnet", "report", str(store), "--html", f"{store}.html"]
+    if plan.experiment.recipe.language is not None:
+        return
     rows = [population for population in plan.populations if not population.variant.replicas]
     pairs = ((a.name, b.name) for i, a in enumerate(rows) for b in rows[i + 1 :] if a.variant.vary == b.variant.vary)
-    chosen = next(pairs, tuple(row.name for row in rows[:2]))
-    if len(chosen) == 2:
-        yield ["popnet", "compare", *(f"{store}:{name}" for name in chosen)]
+    rivals = next(pairs, ())
+    if rivals:
+        yield ["popnet", "compare", *(f"{store}:{name}" for name in rivals)]
+    elif rows:
+        most = max(rows, key=lambda row: len(row.variant.sources))
+        yield ["popnet", "power", "--difference", "0.3", "--from", f"{store}:{most.name}"]

@@ -160,7 +160,7 @@ def test_the_whole_way(newcomer: Newcomer) -> None:
     assert "0.00±0.00" in ran
     newcomer.types(offered(ran, "popnet report"))
     assert (newcomer.folder / "runs/quickstart.html").read_text().count("<svg") > 0
-    newcomer.types(offered(ran, "popnet compare"))
+    newcomer.types(offered(ran, "popnet power"))
 
     written = newcomer.types(offered(looked, "popnet new"), "--epochs", "2", "--population", "4")
     assert "Twice as wide" in newcomer.types(offered(written, "popnet plan"))
