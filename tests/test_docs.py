@@ -186,6 +186,13 @@ def test_the_readmes_figure_is_drawn_from_the_run_whose_table_it_shows() -> None
     assert "(docs/results/quickstart.svg)" in readme
 
 
+def test_the_python_reference_holds_every_public_function_and_class() -> None:
+    shown = set(re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    for module in (popnet.data, popnet.metrics):
+        missing = {f"{module.__name__}.{public}" for public in module.__all__} - shown
+        assert not missing
+
+
 def test_links_between_pages_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
