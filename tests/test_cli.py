@@ -187,6 +187,30 @@ def test_a_damaged_store(call, same_file, trained_copy):
     assert_one_sentence(call("report", trained_copy), "store format 7, but this popnet reads format 1")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["measure", "STORE", "--csv", "OUT"],
+        ["schema", "--output", "OUT"],
+        ["report", "STORE", "--html", "OUT"],
+        ["predict", "STORE", "pictures", "OUT"],
+        ["new", "mine", "--folder", "OUT"],
+        ["export", "STORE", "--hf", "OUT"],
+        ["export", "STORE", "--tensorboard", "OUT"],
+        ["store", "export", "STORE", "OUT.npz"],
+        ["store", "merge", "OUT", "STORE"],
+        ["data", "write", "digits", "OUT.beton"],
+        ["run", "quickstart", "--scale", "smoke", "--store", "OUT"],
+    ],
+    ids=lambda words: "-".join(word for word in words if word.islower()),
+)
+def test_a_place_where_nothing_can_be_written_is_named(call, words, trained, tmp_path):
+    (tmp_path / "file").touch()
+    named = {"STORE": str(trained.store.path), "OUT": str(tmp_path / "file" / "out")}
+    words = [named.get(word, word.replace("OUT", named["OUT"])) for word in words]
+    assert_one_sentence(call(*words), str(tmp_path / "file"))
+
+
 def test_a_full_disk_is_noticed_before_any_training(call, file, tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "free_bytes", lambda self: 1000)
     assert_one_sentence(
@@ -247,6 +271,17 @@ def test_an_unknown_option_is_wrong_input(call, file):
     code, _, err = call("run", file, "--wokers", "2")
     assert code == 2
     assert "--wokers" in err
+
+
+def test_the_package_is_a_program_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "popnet", "data", "fetch", "digits"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "digits: built in, nothing to fetch\n"
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from conftest import TINY
 from rich.console import Console
 
 import popnet
+from popnet.cli.output import check_writable
 from popnet.config import from_mapping
 from popnet.errors import ConfigError, DataError, StoreError
 from popnet.report.content import Figure, Line, Panel, Report, Section, Table
 from popnet.report.document import METHODS, build
-from popnet.report.files import check_writable, write
+from popnet.report.files import write
 from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
 from popnet.report.panels import Line as Series

@@ -10,7 +10,7 @@ import typer
 
 from popnet import machine, prose
 from popnet.cli.options import DebugOption, JsonOption
-from popnet.cli.output import say, standard_output
+from popnet.cli.output import check_writable, say, standard_output
 from popnet.errors import ConfigError
 
 
@@ -110,6 +110,7 @@ def schema(
 
     from popnet.schema import experiment_schema
 
+    check_writable(output)
     content = json.dumps(experiment_schema(), indent=2) + "\n"
     if output is None:
         sys.stdout.write(content)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
+
+from popnet.errors import ConfigError
 
 
 def standard_output() -> Console:
@@ -43,11 +46,28 @@ def teller(as_json: bool) -> Callable[[str], None]:
     return warn if as_json else say
 
 
+def check_writable(path: Path | None) -> None:
+    """Raises ConfigError where the file cannot be written, before any work is done for it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder: name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
 @contextmanager
 def counting(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error while the block runs; gives what is to be told how many are done, and of how many."""
+    """A bar on a terminal while the block runs; gives what is to be told how many are done, and of how many."""
     from rich.progress import Progress
 
-    with Progress(console=standard_error(), disable=quiet) as progress:
+    console = standard_error()
+    with Progress(console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -18,7 +18,7 @@ from popnet.cli.options import (
     OverridesArgument,
     StoreOption,
 )
-from popnet.cli.output import say, standard_error, standard_output
+from popnet.cli.output import check_writable, say, standard_error, standard_output
 from popnet.errors import ConfigError
 
 _SOURCE = (
@@ -51,6 +51,7 @@ def measure(
     from popnet.metrics import measure_file
     from popnet.report.tables import render
 
+    check_writable(csv)
     table = measure_file(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
     if as_json:
         machine.write(table)
@@ -271,6 +272,7 @@ def theory(
     from popnet.report import theory
 
     read = [runs.read(source, labels, least=8) for source in sources]
+    check_writable(output / f"{name}.md")
     written = theory.write(read, output, name, title)
     if as_json:
         machine.write({"report": written, "populations": theory.summaries(read)})

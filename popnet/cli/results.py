@@ -9,7 +9,7 @@ import typer
 
 from popnet import machine
 from popnet.cli.options import AllowImportOption, DebugOption, DeviceOption, JsonOption, QuietOption, StoreArgument
-from popnet.cli.output import counting, say, standard_output, warn
+from popnet.cli.output import check_writable, counting, say, standard_output, warn
 from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def report(
     from popnet.report.long_form import long_form
 
     for path in (html, latex, csv):
-        files.check_writable(path)
+        check_writable(path)
     if watch:
         built, evidence = _watch(stores, html, title, date, interval)
     else:
@@ -136,6 +136,7 @@ def predict(
 
     from popnet.engine.predicting import predict
 
+    check_writable(output)
     with counting(output.name, quiet) as told:
         accuracies = predict(
             *(source, pictures, output, mapping, device, force),

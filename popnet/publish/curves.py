@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from popnet.errors import ConfigError, DataError
+from popnet.errors import ConfigError, DataError, StoreError
 from popnet.metrics.populations import finished_members
 from popnet.metrics.stored import stored_plans
 from popnet.store import Store
@@ -27,6 +27,7 @@ def write_curves(
     Raises:
         ConfigError: TensorBoard is not installed, or `output` holds something.
         DataError: nothing is finished.
+        StoreError: the folder cannot be made.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -43,6 +44,10 @@ def write_curves(
                 folders.setdefault(m.id, row / m.id)
     if not folders:
         raise DataError(f"{store.path}: no finished run to export")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{output}: cannot be written: {error.strerror}") from None
     for count, (member, folder) in enumerate(folders.items(), start=1):
         with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
             for name, values in store.history(member).items():
