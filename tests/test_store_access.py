@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from popnet.cli import app
 from popnet.engine import run
 from popnet.errors import StoreError
 from popnet.store import Store, open_store, write_aside
+from popnet.store.prune import prune
 from popnet.store.repair import repair
 from popnet.store.verify import verify
 
@@ -119,6 +122,37 @@ def test_the_command_line_waits_too(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
     assert "--wait" in found
     assert "--no-verify" in found
+
+
+# ---- file systems ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_error_and_a_disk_that_fails_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def refuse(number: int) -> Callable[[int], None]:
+        def fsync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            flush(descriptor)
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    write_aside(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    with pytest.raises(StoreError, match="file: cannot be written: Input/output error"):
+        write_aside(tmp_path / "file", b"content")
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    store = run(experiment([INIT], 2), tmp_path / "store", workers=1).store
+    (store.path / "damaged" / "of-somebody").mkdir(parents=True)
+    with pytest.raises(StoreError, match="damaged/of-somebody: cannot be removed: Is a directory"):
+        prune(store)
 
 
 # ---- folders that cannot be written ----------------------------------------------------------------------------------

@@ -92,6 +92,19 @@ def test_more_views_and_more_files_win(tmp_path: Path) -> None:
     assert Store(wide).verify() == Store(plain).verify() == {}
 
 
+def test_a_file_that_is_missing_is_taken_only_where_it_is_the_same(tmp_path: Path) -> None:
+    plain, wide = folders(tmp_path, ([INIT], 2), ([FLIPPED], 2))
+    whole = Store(shutil.copytree(wide, tmp_path / "whole"))
+    first, second = whole.members().index
+    for key in (first, second):
+        Store(wide).predictions_path(key).unlink()
+    assert merged(wide, plain) == [Merged(0, 2, ())]
+    assert not list((wide / "members").iterdir())
+    whole.predictions_path(second).unlink()
+    assert merged(wide, whole.path) == [Merged(1, 0, (second,))]
+    assert np.array_equal(Store(wide).predictions(first), whole.predictions(first))
+
+
 def test_a_failed_member_is_taken_from_where_it_succeeded(tmp_path: Path) -> None:
     made = experiment([INIT], 2)
     whole = run(made, tmp_path / "whole", workers=1)

@@ -22,6 +22,7 @@ from popnet.errors import StoreError
 from popnet.protocol import View
 from popnet.report import document
 from popnet.store import Store, open_store
+from popnet.store import verify as verify_module
 from popnet.store.files import renewed
 from popnet.store.ledger import Ledger
 from popnet.store.verify import verify
@@ -165,6 +166,51 @@ def test_adding_views_can_lose_power_at_any_step(wide: popnet.Result, plain: pop
         widened(path)
         assert contents(path) == contents(wide.store.path)
         assert verify(opened) == []
+
+
+def test_a_reader_waits_for_the_file_of_views_that_are_just_entered(
+    wide: popnet.Result, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = wide.plan.members[0].id
+    run_of, there = Store(folder), wide.store.ledger.entry(first)
+    assert there is not None
+    shutil.copy(wide.store.predictions_path(first), renewed(run_of.predictions_path(first)))
+    run_of.ledger.write([(there.row, there.history)])
+    monkeypatch.setattr("popnet.store.store.time.sleep", lambda seconds: run_of.put_renewed(first))
+    views, logits = open_store(folder).viewed_predictions(first)
+    assert (views, len(logits)) == (wide.store.views(first), 2)
+
+
+def test_what_a_run_makes_anew_meanwhile_is_no_damage(
+    wide: popnet.Result, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, running = verify_module._member_file, Store(folder)
+
+    def renewing(subject: Any) -> Any:
+        entry = wide.store.ledger.entry(subject[0].row["id"])
+        assert entry is not None
+        running.ledger.write([(entry.row, entry.history)])
+        shutil.copy(wide.store.predictions_path(entry.row["id"]), running.path / "members")
+        return check(subject)
+
+    monkeypatch.setattr(verify_module, "_member_file", renewing)
+    assert verify(open_store(folder)) == []
+    shutil.copy(wide.store.labels_path(next((folder / "labels").iterdir()).stem), next((folder / "members").iterdir()))
+    monkeypatch.undo()
+    assert [finding.kind for finding in verify(open_store(folder))] == ["damaged"]
+
+
+def test_a_link_takes_no_files_place(plain: popnet.Result, wide: popnet.Result, folder: Path) -> None:
+    store, first = Store(folder), wide.plan.members[0].id
+    entry = wide.store.ledger.entry(first)
+    assert entry is not None
+    store.ledger.write([(entry.row, entry.history)])
+    renewed(store.predictions_path(first)).symlink_to(wide.store.predictions_path(first))
+    store.lock()
+    store.unlock()
+    assert not renewed(store.predictions_path(first)).is_symlink()
+    assert store.predictions_path(first).read_bytes() == plain.store.predictions_path(first).read_bytes()
+    assert list(store.verify()) == [first]
 
 
 def test_files_that_are_added_do_not_touch_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

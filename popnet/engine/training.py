@@ -14,7 +14,7 @@ from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
 from popnet.protocol import Member, Plan, Trunk, View, ordered
 from popnet.store import Finished, Store
-from popnet.store.files import renewed
+from popnet.store.files import remove, renewed
 from popnet.store.progress import Running
 
 _ATTEMPTS = 3
@@ -137,7 +137,7 @@ class Training:
             name = f"{trunk.id}-beginning"  # the member whose beginning it is may train on at the same time
             partial = self._store.partial_path(name)
             if epoch_of(partial) > rest[0][0]:  # past a checkpoint that has gone
-                partial.unlink()
+                remove(partial)
             fork = there[-1][1] if there else None
             self._ready.append(self._job(trunk.member, trunk.views, name, fork, rest))
 
@@ -198,7 +198,7 @@ class Training:
                 self._store.put_renewed(renewing)
         for job, _ in ended:
             if job.partial is not None:
-                job.partial.unlink(missing_ok=True)
+                remove(job.partial)
         for _ in finished:
             reporter.member()
 
@@ -227,7 +227,7 @@ class Training:
         """Enter a failure; a beginning that fails takes with it the members that wait for it."""
         failed = [job]
         if job.partial is not None:
-            job.partial.unlink(missing_ok=True)
+            remove(job.partial)
         if job.checkpoints:
             failed = [waiting for _, path in job.checkpoints for waiting in self._waiting.pop(path, [])]
         for entry in failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -73,11 +74,22 @@ def renewed(path: Path) -> Path:
     return path.with_name(f".{path.name}{RENEWED}")
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be gone already. Raises StoreError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be removed: {error.strerror}") from None
+
+
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk."""
+    """Have the names in a folder on disk, where its file system lets a folder be flushed (some on networks do not)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
 

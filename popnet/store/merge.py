@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from popnet.errors import StoreError
 from popnet.protocol import HARDWARE
-from popnet.store.files import digest_of_file, written_aside
+from popnet.store.files import digest_of_file, renewed, written_aside
 from popnet.store.ledger import Entry, Row
 from popnet.store.rows import seeds_of, views_of
 from popnet.store.store import FILE_KINDS, Store
@@ -30,17 +30,22 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A member's entry as it shall be, and the files to copy for it, its predictions last."""
+    """A member's entry as it shall be, and the files to copy for it, its predictions last.
+
+    `renews`: beside files that are there, whose places they take once the entry is written.
+    """
 
     row: Row
     history: tuple[tuple[float | None, ...], ...]
     files: tuple[_File, ...]
+    renews: bool = False
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file to copy, and how the digest of its tensors begins; None where nobody knows."""
+    """A file of some kind to copy, and how the digest of its tensors begins; None where nobody knows."""
 
+    kind: str
     old: Path
     new: Path
     digest: str | None
@@ -89,6 +94,9 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
         pieces = [piece for entry in entries if entry is not None and (piece := _piece(into, source, entry))]
         _copy_files(pieces)
         into.ledger.write([(piece.row, piece.history) for piece in pieces])
+        for piece in pieces:
+            if piece.renews:
+                into.put_renewed(str(piece.row["id"]))
     return Merged(len(wanted), known, tuple(damaged))
 
 
@@ -117,12 +125,16 @@ def _piece(into: Store, source: Store, entry: Entry) -> _Piece | None:
         _check_same(into, source, entry, there)
     elif entry.row["weights_digest"] != there.row["weights_digest"]:
         return None  # trained twice, on kernels that no seed controls: one of them is enough
-    files = tuple(file for file in _files(into, source, entry) if wider or not file.new.exists())
-    if not files:
-        return None
     chosen = entry if wider else there
     digests = {name: chosen.row.get(name) or entry.row.get(name) for name in ("features_digest", "trajectory_digest")}
-    return _Piece({**chosen.row, **digests}, chosen.history, files)
+    row = {**chosen.row, **digests}
+    files = _files(into, source, entry)
+    if wider:
+        return _Piece(row, chosen.history, tuple(replace(file, new=renewed(file.new)) for file in files), renews=True)
+    lacking = tuple(
+        file for file in files if not file.new.exists() and file.digest in (None, row.get(f"{file.kind}_digest"))
+    )
+    return _Piece(row, chosen.history, lacking) if lacking else None
 
 
 def _check_same(into: Store, source: Store, entry: Entry, there: Entry) -> None:
@@ -143,7 +155,7 @@ def _views(entry: Entry) -> list[tuple[int, int, int]]:
 def _files(into: Store, source: Store, entry: Entry) -> list[_File]:
     key = str(entry.row["id"])
     files = [
-        _File(source.file_of(kind, key), into.file_of(kind, key), entry.row.get(f"{kind}_digest"))
+        _File(kind, source.file_of(kind, key), into.file_of(kind, key), entry.row.get(f"{kind}_digest"))
         for kind in FILE_KINDS
     ]
     return [file for file in files if file.old.exists()]
@@ -152,7 +164,7 @@ def _files(into: Store, source: Store, entry: Entry) -> list[_File]:
 def _labels(into: Store, source: Store, entry: Entry) -> list[_File]:
     name = str(entry.row["labels"])
     new = into.labels_path(name)
-    return [] if new.exists() else [_File(source.labels_path(name), new, name)]
+    return [] if new.exists() else [_File("labels", source.labels_path(name), new, name)]
 
 
 def _check_space(into: Store, files: set[Path]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from popnet.store.files import remove
 from popnet.store.store import FILE_KINDS, Store
 from popnet.store.verify import leftovers
 
@@ -31,7 +32,7 @@ def prune(
         dry_run: remove nothing.
 
     Raises:
-        StoreError: the ledger cannot be written.
+        StoreError: the ledger cannot be written, or a file not removed.
     """
     gone = [] if needed is None else [str(key) for key in store.members().index if key not in needed]
     files = {finding.path for finding in leftovers(store)}
@@ -42,5 +43,5 @@ def prune(
     if not dry_run:
         store.ledger.remove(gone)  # first: a file without an entry is only in the way, the reverse is damage
         for path in pruned.files:
-            path.unlink()
+            remove(path)
     return pruned

@@ -24,6 +24,7 @@ from popnet.store.files import (
     digest,
     digest_of_file,
     load_tensors,
+    remove,
     renewed,
     save_tensors,
     sync_folder,
@@ -50,6 +51,10 @@ _LABELS_DIGITS = 24
 
 DAMAGED = "damaged"
 """The folder of what did not match its digest; only people look there."""
+
+
+_SECONDS_TO_RENEW = 0.2
+"""Within which a run that has entered new views puts their file in place."""
 
 
 @dataclass(frozen=True)
@@ -249,14 +254,18 @@ class Store:
         """
         for kind in FILE_KINDS:
             path = self.file_of(kind, member_id)
-            if renewed(path).exists():
+            try:
                 renewed(path).replace(path)
                 sync_folder(path.parent)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be written: {error.strerror}") from None
 
     def discard_renewed(self, member_id: str) -> None:
         """Remove what was made anew of a finished member, which keeps what it has."""
         for kind in FILE_KINDS:
-            renewed(self.file_of(kind, member_id)).unlink(missing_ok=True)
+            remove(renewed(self.file_of(kind, member_id)))
 
     def _settle(self) -> None:
         """Put in place, or remove, what a run made anew that was cut short."""
@@ -267,7 +276,7 @@ class Store:
                 if entry is not None and _is_file_of(path, entry.row.get(f"{kind}_digest")):
                     self.put_renewed(key)
                 else:
-                    path.unlink()
+                    remove(path)
 
     def save_labels(self, labels: NDArray[np.int64]) -> str:
         """Have the test labels of a data set in the store; returns the digest that names them."""
@@ -286,7 +295,7 @@ class Store:
     def remove_leftovers(self) -> None:
         """Remove what killed runs were writing aside; only for the run that holds the lock."""
         for path in self.half_written():
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def half_written(self) -> list[Path]:
         """What somebody is writing aside, or was when killed."""
@@ -298,7 +307,7 @@ class Store:
         done = self.done()
         for path in (self.path / "checkpoints").glob("*.safetensors"):
             if "-" in path.stem or path.stem in done:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.path).free
@@ -389,19 +398,25 @@ class Store:
 
     def viewed_predictions(self, member_id: str) -> tuple[tuple[View, ...], NDArray[np.float32]]:
         """`views` and `predictions` of one moment: a run that adds views changes both. Raises StoreError."""
+        views, logits = self._views_and_logits(member_id)
+        if len(logits) != len(views):
+            time.sleep(_SECONDS_TO_RENEW)
+            views, logits = self._views_and_logits(member_id)
+        if len(logits) != len(views):
+            raise StoreError(
+                f"{self.predictions_path(member_id)}: holds {len(logits)} views, and its entry names {len(views)}: "
+                f"read again where a run adds views just now, else see `popnet store verify {self.path}`"
+            )
+        return views, logits
+
+    def _views_and_logits(self, member_id: str) -> tuple[tuple[View, ...], NDArray[np.float32]]:
         row, tensors = self._predicted(member_id)
         if "predictions" not in tensors:
             raise StoreError(
                 f"{self.path}: member {member_id} is a language model: use language_predictions(member_id)"
             )
-        views, path = views_of(row["views"]), self.predictions_path(member_id)
-        logits = _of_shape(tensors["predictions"], 3, torch.float32, path).numpy()
-        if len(logits) != len(views):
-            raise StoreError(
-                f"{path}: holds {len(logits)} views, and its entry names {len(views)}: read again where a run adds "
-                f"views just now, else see `popnet store verify {self.path}`"
-            )
-        return views, logits
+        path = self.predictions_path(member_id)
+        return views_of(row["views"]), _of_shape(tensors["predictions"], 3, torch.float32, path).numpy()
 
     def language_predictions(self, member_id: str) -> LanguagePredictions:
         """What a finished language model predicts. Raises StoreError."""
@@ -515,9 +530,9 @@ def _row(member: Member, **fields: Any) -> Row:
 
 
 def _is_file_of(path: Path, recorded: str | None) -> bool:
-    """Whether a file is whole, and the one that an entry speaks of."""
+    """Whether a file is whole, and the one that an entry speaks of; a link is none."""
     try:
-        return digest_of_file(path) == recorded
+        return not path.is_symlink() and digest_of_file(path) == recorded
     except StoreError:
         return False
 

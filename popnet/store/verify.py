@@ -58,7 +58,10 @@ def member_damage(store: Store, member_ids: Collection[str] | None = None) -> It
             yield Finding("entry", store.ledger.path, f"{store.ledger.path}: {_MISMATCH} in the entry of {key}", key)
             continue
         checks += [(entry, kind, store.file_of(kind, key)) for kind in kinds]
-    yield from _in_threads(_member_file, checks)
+    recorded = {path: entry.row.get(f"{kind}_digest") for entry, kind, path in checks}
+    for finding in _in_threads(_member_file, checks):
+        if finding.kind != "damaged" or not _renewed_meanwhile(store, finding, recorded[finding.path]):
+            yield finding
 
 
 def label_damage(store: Store) -> Iterator[Finding]:
@@ -101,6 +104,13 @@ def leftovers(store: Store) -> Iterator[Finding]:
 
 
 _MISMATCH = "does not match its digest"
+
+
+def _renewed_meanwhile(store: Store, finding: Finding, recorded: str | None) -> bool:
+    """Whether a run has made the file anew since the entry was read, and entered that."""
+    entry = store.ledger.entry(str(finding.member))
+    kind = next(kind for kind, folder in FILE_KINDS.items() if folder == finding.path.parent.name)
+    return entry is not None and entry.row.get(f"{kind}_digest") != recorded
 
 
 def _member_file(check: tuple[Entry, str, Path]) -> Finding | None:
