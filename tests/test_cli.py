@@ -368,6 +368,8 @@ def test_data_sets_are_listed_with_their_places(call, tmp_path, monkeypatch):
 def test_what_is_built_in_needs_no_download(call):
     code, out, _ = call("data", "fetch", "digits")
     assert (code, out) == (0, "digits: built in, nothing to fetch\n")
+    assert "built in" not in call("data", "fetch", "image_folder")[1]
+    assert_one_sentence(call("data", "fetch", "imagenet"), "is not downloaded by popnet: data set 'imagenet' was not")
     assert_one_sentence(call("data", "fetch", "cifar11"), "unknown dataset 'cifar11': did you mean 'cifar10'")
 
 

@@ -35,13 +35,13 @@ def data_fetch(
     debug: DebugOption = False,
 ) -> None:
     """Download a data set through torchvision."""
-    from popnet.data import fetch
+    from popnet.data import available, fetch
 
     where = fetch(name, root)
     if as_json:
         machine.write({"name": name, "folder": where})
         return
-    say(f"{name}: in {where}" if where else f"{name}: built in, nothing to fetch")
+    say(f"{name}: in {where}" if where else f"{name}: {available(root)[name].where}, nothing to fetch")
 
 
 @app.command("write")

@@ -337,19 +337,17 @@ def fetch(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
     """Download a data set through torchvision, to where `load` with the same root finds it.
 
     Returns:
-        The folder that holds it; None for one that is built in.
+        The folder that holds it; None for one that is there without a download.
 
     Raises:
         ConfigError: unknown name.
         DataError: the download failed, or popnet cannot download this one; the message says how to get it.
     """
     chosen = None if root is None else Path(root).expanduser()
-    if check_name(name) in CORPORA:
+    if check_name(name) not in _sources:
         state = _availability(name, chosen)
         if not state.ready:
             raise DataError(f"data set {name!r} is not downloaded by popnet: {state.where}")
-        return None
-    if name not in _sources:
         return None
     return files.fetch(_sources[name], chosen)
 
