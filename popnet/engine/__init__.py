@@ -377,7 +377,7 @@ def _check_pixels(recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
 
 
 def _check_space(wanted: Plan, missing: list[Member], datasets: Mapping[str, AnyDataset], store: Store) -> None:
-    needed, views = 0, kept_views(wanted, store)
+    needed, views = 0, kept_views(wanted, store.done())
     for m in missing:
         dataset = datasets[_dataset_key(m.recipe)]
         if isinstance(dataset, Text):

@@ -46,9 +46,11 @@ def missing_members(plan: Plan, store: Store) -> list[Member]:
     return [m for m in plan.members if not complete(m)]
 
 
-def kept_views(plan: Plan, store: Store) -> dict[str, tuple[View, ...]]:
-    """The views of each member, by id: what the plan needs, and what the store has already, which stays in it."""
-    done = store.done()
+def kept_views(plan: Plan, done: Mapping[str, frozenset[View]]) -> dict[str, tuple[View, ...]]:
+    """The views of each member, by id: what the plan needs, and what the store has already, which stays in it.
+
+    `done`: what `Store.done` gives.
+    """
     return {key: ordered({*views, *done.get(key, ())}) for key, views in plan.views.items()}
 
 
@@ -80,8 +82,9 @@ class Training:
         checkpoint_seconds: float = float("inf"),
     ) -> None:
         self._store, self._steps = store, steps_per_epoch
-        self._views = kept_views(plan, store)
-        self._renewing = {m.id for m in members} & store.done().keys()
+        done = store.done()
+        self._views = kept_views(plan, done)
+        self._renewing = {m.id for m in members} & done.keys()
         self._checkpoint_seconds = checkpoint_seconds
         self._narration, self._places = Narration(plan), 0
         self._keys: dict[str, str] = {}
