@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -22,6 +23,8 @@ Kind = Literal["ledger", "entry", "missing", "damaged", "half-written", "orphan"
 
 HARMLESS: frozenset[Kind] = frozenset({"half-written", "orphan", "left over", "set aside"})
 """Nothing that a member needs: `popnet store prune` removes it."""
+
+_ENTRIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,24 @@ def member_damage(store: Store, member_ids: Collection[str] | None = None) -> It
 
     Files are read by as many threads as there are cores. `member_ids`: whose; default all.
     """
+    entries = (
+        entry
+        for entry in store.ledger.entries()
+        if entry.row["status"] == "done" and (member_ids is None or str(entry.row["id"]) in member_ids)
+    )
+    while some := list(islice(entries, _ENTRIES_AT_ONCE)):  # few, for they bring their histories
+        yield from _damage_of(store, some)
+
+
+def _damage_of(store: Store, entries: Iterable[Entry]) -> Iterator[Finding]:
     kinds = tuple(reversed(tuple(FILE_KINDS)))  # predictions first
     checks: list[tuple[Entry, str, Path]] = []
-    for entry in store.ledger.entries():
+    for entry in entries:
         key = str(entry.row["id"])
-        if entry.row["status"] != "done" or (member_ids is not None and key not in member_ids):
-            continue
-        if not entry.intact:
+        if entry.intact:
+            checks += [(entry, kind, store.file_of(kind, key)) for kind in kinds]
+        else:
             yield Finding("entry", store.ledger.path, f"{store.ledger.path}: {_MISMATCH} in the entry of {key}", key)
-            continue
-        checks += [(entry, kind, store.file_of(kind, key)) for kind in kinds]
     recorded = {path: entry.row.get(f"{kind}_digest") for entry, kind, path in checks}
     for finding in _in_threads(_member_file, checks):
         if finding.kind != "damaged" or not _renewed_meanwhile(store, finding, recorded[finding.path]):
