@@ -503,7 +503,10 @@ FOUND = {
         10016,  # a hexadecimal number for `base`, which no error could write in decimal digits
         22529,  # epochs beyond what a float holds
     ),
-    "npy": (5719,),  # an .npz that ends early, of which zipfile says nothing
+    "npy": (
+        5719,  # an .npz that ends early, of which zipfile says nothing
+        77384,  # one that calls an array encrypted
+    ),
 }
 """Inputs of seed 1 that once failed."""
 
