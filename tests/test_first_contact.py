@@ -57,7 +57,7 @@ class Newcomer:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}"

@@ -49,13 +49,15 @@ def doctor(
 def new(
     name: Annotated[str, typer.Argument(help="Of the experiment; the file is NAME.yaml.")],
     dataset: Annotated[
-        str | None, typer.Option(help="A data set of `popnet data list`, or package.module:attr.")
+        str | None, typer.Option(help="A data set of `popnet data list`, or package.module:attr. Default: digits.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name, or package.module:attribute.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate.")] = None,
-    population: Annotated[int | None, typer.Option(min=2, help="Trainings a row.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name, or package.module:attribute. Default: small_cnn.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training. Default: 20.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples a step. Default: 64.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The schedule's largest learning rate. Default: 0.1.")] = None,
+    population: Annotated[int | None, typer.Option(min=2, help="Trainings a row. Default: 10.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to vary; repeat for more. Default: all.")] = None,
     own: Annotated[
         bool, typer.Option("--own", help="Also write NAME_parts.py: your own model, data, loss, optimiser.")
