@@ -16,6 +16,7 @@ from test_store_power import lose_power
 from test_store_verify import contents
 
 import popnet
+from popnet.cli import running
 from popnet.engine import run, serving
 from popnet.engine.jobs import Job
 from popnet.errors import StoreError
@@ -87,7 +88,9 @@ def test_a_failure_leaves_what_was_there_and_is_reported(
     for key in ids:
         assert store.history(key).equals(plain.store.history(key))
     assert store.failures() == dict.fromkeys(ids, "RuntimeError: no luck")
-    table = popnet.Result(popnet.plan(experiment([INIT, FLIPPED], 2)), store).table()
+    result = popnet.Result(popnet.plan(experiment([INIT, FLIPPED], 2)), store)
+    assert running._failures(result) == store.failures()
+    table = result.table()
     assert table[["members", "failed"]].to_dict("index") == {
         "init": {"members": 2, "failed": 0},
         "flip": {"members": 0, "failed": 2},

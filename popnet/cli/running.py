@@ -127,8 +127,6 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
 
 
 def _failures(result: Result) -> dict[str, str]:
-    """The errors of the plan's failed members, by id."""
-    ledger = result.store.members()
-    planned = ledger.index.isin([m.id for m in result.plan.members])
-    failed = ledger.loc[planned & (ledger["status"] == "failed"), "error"]
-    return {str(member_id): str(error) for member_id, error in failed.items()}
+    """The errors of the plan's members that could not be trained, or not again for more views, by id."""
+    planned = {m.id for m in result.plan.members}
+    return {key: error for key, error in result.store.failures().items() if key in planned}
