@@ -503,6 +503,7 @@ FOUND = {
         10016,  # a hexadecimal number for `base`, which no error could write in decimal digits
         22529,  # epochs beyond what a float holds
     ),
+    "ledger": (70882,),  # a table whose column `status` is called otherwise
     "npy": (
         5719,  # an .npz that ends early, of which zipfile says nothing
         77384,  # one that calls an array encrypted

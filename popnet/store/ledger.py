@@ -16,7 +16,7 @@ from typing import Any
 
 from popnet.config import SOURCES
 from popnet.errors import StoreError
-from popnet.store.rows import HISTORY, flaw
+from popnet.store.rows import COLUMNS, HISTORY, flaw
 from popnet.untrusted.ledgers import bounded_rows, check_journal, check_schema, limit_work, restrict
 
 _SCHEMA = f"""
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS history (
     test_cross_entropy REAL, PRIMARY KEY (id, epoch));
 """
 
-_TABLES = ("members", "history")
+_TABLES = {"members": COLUMNS, "history": ("id", *HISTORY)}
 
 _ADDED = ("features_digest", "trajectory_digest", "entry_digest")
 """Columns that a ledger lacks which was begun before they were; added when the next run takes the store."""

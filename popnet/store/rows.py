@@ -27,8 +27,8 @@ def flaw(row: Mapping[str, Any]) -> str | None:
         check = _CHECKS.get(column)
         if check is not None and not check(value):
             return f"{str(value)[:50]!r} cannot be the {column} of a member"
-    if "status" in row and len(row) > 2 and not _COLUMNS.issubset(row):
-        return f"a member has no {', '.join(sorted(_COLUMNS - set(row)))}"
+    if "status" in row and len(row) > 2 and not COLUMNS.issubset(row):
+        return f"a member has no {', '.join(sorted(COLUMNS - set(row)))}"
     return None
 
 
@@ -114,4 +114,5 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(HISTORY[1:], _NUMBER),
 }
 _ADDED_LATER = {"features_digest", "trajectory_digest", "entry_digest"}
-_COLUMNS = set(_CHECKS) - set(HISTORY) - _ADDED_LATER
+COLUMNS = frozenset(_CHECKS) - set(HISTORY) - _ADDED_LATER
+"""What every ledger says of a member."""

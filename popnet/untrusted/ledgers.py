@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,22 @@ def limit_work(database: sqlite3.Connection, size: int = 0) -> None:
     database.set_progress_handler(lambda: next(left, None) is None, _STEPS_A_CALL)
 
 
-def check_schema(database: sqlite3.Connection, tables: Sequence[str]) -> None:
-    """That a database holds these tables, and nothing that computes. Raises ValueError, and sqlite3.Error."""
+def check_schema(database: sqlite3.Connection, tables: Mapping[str, Collection[str]]) -> None:
+    """That a database holds these tables with at least these columns, and nothing that computes.
+
+    Raises ValueError, and sqlite3.Error.
+    """
     found = database.execute("SELECT type, name, sql FROM sqlite_master LIMIT 100").fetchall()
     plain = {name for kind, name, sql in found if kind == "table" and str(sql).upper().startswith("CREATE TABLE ")}
     others = [name for kind, name, sql in found if name not in plain and not (kind == "index" and sql is None)]
     if plain != set(tables) or others:
         raise ValueError(f"holds {sorted(str(n)[:50] for n in [*plain, *others])}, and a ledger holds {sorted(tables)}")
-    for table in tables:
-        for name, hidden in database.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", [table]):
+    for table, columns in tables.items():
+        described = database.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", [table]).fetchall()
+        lacking = set(columns) - {name for name, _ in described}
+        if lacking:
+            raise ValueError(f"{table} has no column {', '.join(sorted(lacking))}, and a ledger holds it")
+        for name, hidden in described:
             if hidden or _COLUMN.fullmatch(str(name)) is None:
                 raise ValueError(
                     f"a column of {table} is {'computed' if hidden else 'named'} as no ledger's is: {name!r:.50}"
