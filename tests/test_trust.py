@@ -323,6 +323,15 @@ def test_a_journal_that_names_another_file_is_refused_and_the_file_stays(trained
     assert journal.exists()
 
 
+@pytest.mark.parametrize(("table", "column"), [("members", "status"), ("history", "train_loss")])
+def test_a_ledger_that_lacks_a_column_is_refused(trained_copy, table, column):
+    change_ledger(trained_copy, f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}s")
+    store = open_store(trained_copy)
+    for read in (store.members, store.verify, lambda: store.predictions("0" * 24)):
+        with pytest.raises(StoreError, match=rf"ledger\.sqlite: .*{table} has no column {column}"):
+            read()
+
+
 def test_rows_longer_than_the_ledger_are_refused(trained_copy, monkeypatch):
     store = open_store(trained_copy)
     monkeypatch.setattr(type(store.ledger), "_size", lambda self: 100)
@@ -503,7 +512,6 @@ FOUND = {
         10016,  # a hexadecimal number for `base`, which no error could write in decimal digits
         22529,  # epochs beyond what a float holds
     ),
-    "ledger": (70882,),  # a table whose column `status` is called otherwise
     "npy": (
         5719,  # an .npz that ends early, of which zipfile says nothing
         77384,  # one that calls an array encrypted
