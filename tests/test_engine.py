@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,28 @@ def test_shared_beginning_is_trained_once(tmp_path: Path) -> None:
     # constants to epoch 4, then to 5; the constant member itself and two others leave at each point
     assert counter.trained == 5
     assert counter.epochs == counter.planned_epochs == 5 + 2 * 2 + 2 * 1 + 1
+
+
+def test_the_last_of_those_that_share_a_beginning_goes_on_from_it(tmp_path: Path) -> None:
+    folder, late = tmp_path / "store", experiment([{"name": "late", "vary": ["shuffle"], "onset": 4}], 3, epochs=6)
+
+    class Keeping(Counter):
+        """Copies the beginning before the run removes it."""
+
+        def member(self, failed: bool = False) -> None:
+            shutil.copytree(folder / "checkpoints", tmp_path / "kept", dirs_exist_ok=True)
+
+    calm = run(late, folder, workers=1, reporter=Keeping())
+    for last in calm.plan.members:
+        whole = calm.store.predictions_path(last.id).read_bytes()
+        calm.store.ledger.remove([last.id])
+        calm.store.predictions_path(last.id).unlink()
+        shutil.copytree(tmp_path / "kept", folder / "checkpoints", dirs_exist_ok=True)
+        counter = Counter()
+        result = run(late, folder, workers=1, reporter=counter)
+        assert counter.epochs == counter.planned_epochs == 2
+        assert result.store.predictions_path(last.id).read_bytes() == whole
+        assert not result.store.verify()
 
 
 def test_views_are_added_without_changing_the_rest(tmp_path: Path) -> None:

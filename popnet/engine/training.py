@@ -92,6 +92,7 @@ class Training:
         self._waiting: dict[Path, list[Job]] = {}
         self._attempts: dict[str, int] = {}
         self._reached: dict[str, int] = {}
+        self._checkpoints = {path.name for path in store.path.glob("checkpoints/*")}
         trunks = plan.trunks(_forkable(members), steps_per_epoch, self._views)
         self._trunks = {(trunk.member.id, trunk.views): trunk for trunk in trunks}
         for trunk in self._trunks.values():
@@ -149,7 +150,7 @@ class Training:
         leaves = m.diverges(self._steps[m.recipe.digest])
         epochs = [] if trunk is None else [epoch for epoch in trunk.epochs if epoch <= leaves]
         if trunk is None or not epochs:
-            self._ready.append(self._job(m, self._views[m.id], m.id))
+            self._ready.append(self._job(m, self._views[m.id], m.id, self._left_behind(m, leaves)))
             return
         path = self._store.checkpoint_path(trunk.id, epochs[-1])
         job = self._job(m, self._views[m.id], m.id, path)
@@ -157,6 +158,14 @@ class Training:
             self._ready.append(job)
         else:
             self._waiting.setdefault(path, []).append(job)
+
+    def _left_behind(self, m: Member, leaves: int) -> Path | None:
+        """The latest state of a beginning that members share who were finished when a run was cut short."""
+        if not self._checkpoints or not _forkable([m]):
+            return None
+        shared = Trunk(m.trunk, (), self._views[m.id]).id
+        paths = (self._store.checkpoint_path(shared, epoch) for epoch in range(leaves, 0, -1))
+        return next((path for path in paths if path.name in self._checkpoints), None)
 
     def _job(
         self,
