@@ -16,10 +16,10 @@ from test_store_power import lose_power
 from test_store_verify import contents
 
 import popnet
-from popnet.cli import running
 from popnet.engine import run, serving
 from popnet.engine.jobs import Job
 from popnet.errors import StoreError
+from popnet.metrics.populations import failed_members
 from popnet.protocol import View
 from popnet.report import document
 from popnet.store import Store, open_store
@@ -89,7 +89,7 @@ def test_a_failure_leaves_what_was_there_and_is_reported(
         assert store.history(key).equals(plain.store.history(key))
     assert store.failures() == dict.fromkeys(ids, "RuntimeError: no luck")
     result = popnet.Result(popnet.plan(experiment([INIT, FLIPPED], 2)), store)
-    assert running._failures(result) == store.failures()
+    assert failed_members(result.plan, store) == store.failures()
     table = result.table()
     assert table[["members", "failed"]].to_dict("index") == {
         "init": {"members": 2, "failed": 0},

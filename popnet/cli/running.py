@@ -71,6 +71,7 @@ def run(
     """
     from popnet import config, engine, next_steps
     from popnet.engine.progress import ConsoleReporter
+    from popnet.metrics.populations import failed_members
     from popnet.scaling import scaled
 
     if quiet and verbose:
@@ -100,7 +101,7 @@ def run(
     tables = f"table{'s' if len(paths) > 1 else ''} in {', '.join(map(str, paths))}"
     if as_json:
         named = {path.stem: path for path in paths}
-        failed = _failures(result)
+        failed = failed_members(result.plan, result.store)
         machine.write({"store": result.store.path, "tables": named, "rows": table, "failed_members": failed})
     console.print(f"members in {result.store.path}, {tables}", soft_wrap=True, markup=False)
     next_steps.show(console, *next_steps.after_run(result.plan, result.store.path))
@@ -112,6 +113,7 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
     import pandas as pd
 
     from popnet import prose
+    from popnet.metrics.populations import failed_members
     from popnet.report.tables import published, render
 
     experiment = result.plan.experiment
@@ -121,12 +123,6 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
     if beside is not None:
         beside = beside[~beside.index.duplicated()]
     render(table, experiment.description or experiment.name, beside, console)
-    for member_id, error in _failures(result).items():
+    for member_id, error in failed_members(result.plan, result.store).items():
         prose.show(console, f"member {member_id} failed: {error}")
     return table
-
-
-def _failures(result: Result) -> dict[str, str]:
-    """The errors of the plan's members that could not be trained, or not again for more views, by id."""
-    planned = {m.id for m in result.plan.members}
-    return {key: error for key, error in result.store.failures().items() if key in planned}

@@ -32,6 +32,12 @@ def finished_members(population: Population, done: Mapping[str, frozenset[View]]
     return [m for m in population.members if m.id in done and needed <= done[m.id]]
 
 
+def failed_members(plan: Plan, store: Store) -> dict[str, str]:
+    """The errors of the plan's members that could not be trained, or not again for more views, by id."""
+    planned = {m.id for m in plan.members}
+    return {key: error for key, error in store.failures().items() if key in planned}
+
+
 def member_logits(store: Store, member: Member, population: Population) -> NDArray[np.float32]:
     """The logits [examples, classes] of one member under the variant's test-time augmentation.
 

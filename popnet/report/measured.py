@@ -16,7 +16,13 @@ from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
 from popnet.metrics.divergence import divergence_table
 from popnet.metrics.language_populations import LanguagePopulation, language_table, population_predictions
-from popnet.metrics.populations import finished_members, population_logits, similarity_matrices, variability_table
+from popnet.metrics.populations import (
+    failed_members,
+    finished_members,
+    population_logits,
+    similarity_matrices,
+    variability_table,
+)
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.metrics.stored import stored_plans
 from popnet.metrics.variability import standard_deviation
@@ -143,8 +149,7 @@ def _experiment(store: Store, plan: Plan) -> Measured:
         _row(store, plan, population, table.iloc[position], done)
         for position, population in enumerate(plan.populations)
     )
-    failed, planned = store.failures(), {m.id for m in plan.members}
-    errors = tuple(f"member {member_id} failed: {error}" for member_id, error in failed.items() if member_id in planned)
+    errors = tuple(f"member {key} failed: {error}" for key, error in failed_members(plan, store).items())
     divergence = divergence_table(plan, store) if "divergence" in plan.experiment.measure else None
     return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence)
 
