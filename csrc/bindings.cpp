@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/cuda_error.h"
 #include "common/exact_sum.h"
 #include "common/philox.h"
 #include "common/portable_math.h"
@@ -56,6 +57,7 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2
 }
 
 void bind_common(py::module_& m) {
+    py::register_exception<CudaError>(m, "CudaError", PyExc_RuntimeError);
     m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));
     py::dict sources;
     sources["INIT"] = uint32_t{INIT};

@@ -25,6 +25,9 @@ import popnet._native as _native
 cuda_compiled: bool = _native.cuda_compiled
 """Whether the CUDA kernels were compiled in; says nothing about whether there is a GPU."""
 
+CudaError: type[RuntimeError] = _native.CudaError
+"""What a call of CUDA or a launch that failed is raised as; its text ends with CUDA's own, such as `out of memory`."""
+
 _WORD = 2**32
 _MAX_THREADS = 1024
 
@@ -1500,7 +1503,7 @@ def _token_slice(log_probabilities: Tensor, rows: Tensor | None) -> tuple[Any, T
     """The native slice and its rows, which must outlive it."""
     _tensor("log_probabilities", log_probabilities, [torch.float32], 2)
     tokens = log_probabilities.shape[1]
-    if tokens > 1 and log_probabilities.stride(1) != 1:
+    if log_probabilities.numel() and tokens > 1 and log_probabilities.stride(1) != 1:
         raise ValueError(f"log_probabilities must be contiguous in tokens, not {list(log_probabilities.stride())}")
     rows = _checked_rows(rows, log_probabilities, "log_probabilities")
     arguments = (log_probabilities.data_ptr(), log_probabilities.stride(0), rows.data_ptr(), [len(rows), tokens])

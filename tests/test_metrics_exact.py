@@ -219,6 +219,36 @@ def test_cuda_kernels_one_by_one(case, kind):
     assert torch.equal(native.bootstrap_deviations(values, resamples=100, seed=1), cuda_deviations.cpu())
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
+@pytest.mark.parametrize(("members", "examples"), [(0, 5), (3, 0), (0, 0)])
+def test_no_members_or_no_examples_are_nothing_to_do(members, examples, device):
+    z = torch.zeros((members, examples, 4), device=device)
+    y = torch.zeros(examples, dtype=torch.int64, device=device)
+    scores = native.member_scores(z, y)
+    assert scores.correct.tolist() == scores.cross_entropy_sums.tolist() == [0] * members
+    votes = torch.zeros((examples, 4), dtype=torch.int64, device=device)
+    native.add_votes(votes, scores.predictions)
+    assert not votes.any()
+    assert native.differing_matrix(scores.predictions).tolist() == [[0] * members] * members
+    counts = torch.zeros((members, members), dtype=torch.int64, device=device)
+    native.add_ensemble_correct(counts, z, y)
+    products = torch.zeros((members, members), dtype=torch.float64, device=device)
+    native.add_ensemble_log_products(products, z)
+    native.add_mixture_log_products(products, z[:, :, 0].contiguous())
+    assert not counts.any()
+    assert not products.triu().any()
+    assert native.ensemble_gain(z, y) == 0
+    assert native.token_sums(z[:, :, 0].contiguous()).tolist() == [0] * members
+    assert native.bootstrap_deviations(
+        torch.zeros((0, 5), dtype=torch.int64, device=device), resamples=3, seed=1
+    ).shape == (0, 3)
+    if members == 0:
+        vectors, sums = torch.zeros((0, 7), device=device), torch.zeros((7, 2), dtype=torch.int64, device=device)
+        assert native.add_unit_vectors(sums, vectors, ranks=True).shape == (0, 2)
+        assert native.centred_ranks(vectors).shape == (0, 7)
+        assert not sums.any()
+
+
 def test_arrays_are_not_copied():
     z, _ = population(1, 3, 4, 2, False)
     predictions = ArrayPredictions(z)

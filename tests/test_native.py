@@ -607,6 +607,25 @@ def test_dropout_on_cuda_is_the_same(dtype, elements):
     assert np.array_equal(bits(cpu), bits(cuda))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
+def test_nothing_is_little_work(device):
+    """No images, no examples, no parameters, no order: no error, and what there is to write is written."""
+    images = torch.zeros((3, 4, 4, 2), dtype=torch.uint8, device=device)
+    nobody = torch.zeros(0, dtype=torch.int64, device=device)
+    out = torch.zeros((0, 2, 4, 4), device=device)
+    assert native.augment(images, nobody, out, seed=1, epoch=0, **constants(2)) is out
+    assert native.dropout_mask(nobody, 4, p=0.5, seed=1, step=0, layer=0).shape == (0, 4)
+    assert len(native.permutation(0, seed=1, epoch=0, source=Source.SHUFFLE, device=device)) == 0
+    buffers = [torch.ones(4, device=device) for _ in range(4)]
+    native.sgd_step(*buffers[:3], native.segments([]), lr=0.1, momentum=0.9)
+    native.adam_step(*buffers, native.segments([]), lr=0.1, step=1)
+    assert all(torch.equal(buffer.cpu(), torch.ones(4)) for buffer in buffers)
+    table = torch.arange(2 * native.STEP_WORDS, device=device).reshape(2, native.STEP_WORDS)
+    now, position = torch.zeros(native.STEP_WORDS, dtype=torch.int64, device=device), nobody.new_ones(1)
+    native.begin_step(table, nobody, nobody, position, 8, now=now, indices=nobody, labels=nobody.clone())
+    assert torch.equal(now, table[1])
+
+
 @pytest.mark.gpu
 @needs_gpu
 def test_tensors_on_two_devices_are_refused():

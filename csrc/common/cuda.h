@@ -5,21 +5,32 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
+
+#include "common/cuda_error.h"
+
+// The blocks of a launch at most. Set lower, every loop over the rest loops, which is for tests.
+#if !defined(POPNET_MOST_BLOCKS)
+#define POPNET_MOST_BLOCKS (1 << 20)
+#endif
 
 namespace popnet {
 
 inline void check_cuda(cudaError_t status, const char* what) {
-    if (status != cudaSuccess) {
-        throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-    }
+    if (status != cudaSuccess) throw CudaError(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-// Blocks for one thread an item; at most `limit` blocks, whose threads then stride over the rest.
-inline unsigned blocks_for(int64_t items, int threads_per_block, int64_t limit = 1 << 20) {
+// Blocks for one thread an item, for kernels whose threads stride over what is left: at least one block, at
+// most `limit`.
+inline unsigned blocks_for(int64_t items, int threads_per_block, int64_t limit = POPNET_MOST_BLOCKS) {
     int64_t blocks = (items + threads_per_block - 1) / threads_per_block;
-    return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, limit));
+    return static_cast<unsigned>(
+        std::clamp<int64_t>(blocks, 1, std::min<int64_t>(limit, POPNET_MOST_BLOCKS)));
+}
+
+// Rows of blocks (gridDim.y) for one an item, as above.
+inline unsigned rows_for(int64_t items) {
+    return static_cast<unsigned>(std::clamp<int64_t>(items, 1, std::min<int64_t>(65535, POPNET_MOST_BLOCKS)));
 }
 
 }  // namespace popnet

@@ -22,6 +22,7 @@ __global__ void resample(double* deviations, const int64_t* values, int64_t stat
 
 void bootstrap_deviations_cuda(double* deviations, const int64_t* values, int64_t statistics, int64_t members,
                                int64_t resamples, uint64_t seed, void* stream) {
+    if (statistics * resamples == 0) return;
     resample<<<blocks_for(statistics * resamples, kThreads), kThreads, 0,
                static_cast<cudaStream_t>(stream)>>>(deviations, values, statistics, members, resamples, seed);
     check_cuda(cudaGetLastError(), "bootstrap");

@@ -199,8 +199,9 @@ constexpr size_t aligned(size_t bytes) {
     return (bytes + 255) / 256 * 256;
 }
 
+// At least one, so that a workspace exists for no members too.
 int64_t members_at_once(int64_t members, int64_t values) {
-    return std::clamp<int64_t>(kValuesAtOnce / values, 1, std::min<int64_t>(members, 65535));
+    return std::clamp<int64_t>(kValuesAtOnce / std::max<int64_t>(values, 1), 1, rows_for(members));
 }
 
 size_t sort_bytes(int64_t members, int64_t values) {
@@ -284,6 +285,7 @@ size_t unit_vectors_workspace_cuda(int64_t members, int64_t values) {
 
 void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t members, int64_t values,
                            Correlation kind, void* workspace, size_t workspace_bytes, void* stream) {
+    if (members == 0) return;
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     int64_t step = members_at_once(members, values);
     Workspace work(workspace, workspace_bytes, step, values);
@@ -313,6 +315,7 @@ void add_unit_vectors_cuda(const UnitSums& out, const float* logits, int64_t mem
 
 void centred_ranks_cuda(int32_t* ranks, const float* logits, int64_t members, int64_t values, void* workspace,
                         size_t workspace_bytes, void* stream) {
+    if (members == 0) return;
     int64_t step = members_at_once(members, values);
     Workspace work(workspace, workspace_bytes, step, values);
     for (int64_t first = 0; first < members; first += step) {

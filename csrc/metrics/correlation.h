@@ -33,6 +33,7 @@ struct UnitSums {
 
 enum class Correlation { SPEARMAN, PEARSON };
 
+// values: at least 1, here and below.
 void add_unit_vectors_cpu(const UnitSums& out, const float* logits, int64_t members, int64_t values,
                           Correlation kind, int threads);
 

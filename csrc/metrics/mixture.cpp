@@ -173,6 +173,7 @@ void token_sums_cpu(int64_t* sums, const TokenSlice& slice, int threads) {
 }
 
 void mixture_log_products_cpu(double* products, const TokenSlice& slice, int threads) {
+    if (slice.members == 0) return;
     MixtureProducts(products, slice).add(threads);
 }
 

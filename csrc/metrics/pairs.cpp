@@ -287,6 +287,7 @@ private:
 }  // namespace
 
 int64_t ensemble_gain_cpu(const PairSlice& slice, int threads) {
+    if (slice.members == 0) return 0;
     if (slice.classes == 1) return 0;
     std::atomic<int64_t> total{0};
     int64_t step = gathered_examples(slice);
@@ -337,6 +338,7 @@ void ensemble_correct_cpu(int64_t* correct, const PairSlice& slice, int threads)
 }
 
 void ensemble_log_products_cpu(double* products, const PairSlice& slice, int threads) {
+    if (slice.members == 0) return;
     LogProducts(products, slice).add(threads);
 }
 

@@ -110,6 +110,7 @@ size_t ensemble_workspace_cuda(int64_t members, int64_t classes) {
 void ensemble_correct_cuda(int64_t* correct, const PairSlice& slice, void* workspace, void* stream) {
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     auto* table = static_cast<float*>(workspace);
+    if (slice.members == 0) return;
     for (int64_t first = 0; first < slice.examples; first += kChunk) {
         int64_t count = std::min<int64_t>(kChunk, slice.examples - first);
         write_logits<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice,
@@ -123,6 +124,7 @@ void ensemble_correct_cuda(int64_t* correct, const PairSlice& slice, void* works
 void ensemble_log_products_cuda(double* products, const PairSlice& slice, void* workspace, void* stream) {
     auto cuda_stream = static_cast<cudaStream_t>(stream);
     auto* table = static_cast<double*>(workspace);
+    if (slice.members == 0) return;
     for (int64_t first = 0; first < slice.examples; first += kChunk) {
         int64_t count = std::min<int64_t>(kChunk, slice.examples - first);
         write_roots<<<blocks_for(slice.members * count, kThreads), kThreads, 0, cuda_stream>>>(table, slice,

@@ -68,7 +68,7 @@ __global__ void count_votes(int64_t* votes, const int32_t* predictions, int64_t 
     }
 }
 
-// One thread a pair, kPairSide x kPairSide pairs a block.
+// One thread a pair, kPairSide x kPairSide pairs a block; a pair counts where it stands above the diagonal.
 __global__ void count_differing(int64_t* differing, const int32_t* predictions, int64_t members,
                                 int64_t examples) {
     if (blockIdx.x < blockIdx.y) return;
@@ -86,16 +86,15 @@ __global__ void count_differing(int64_t* differing, const int32_t* predictions, 
         for (int k = 0; k < kPairSide; ++k) count += rows[threadIdx.y][k] != columns[threadIdx.x][k];
         __syncthreads();
     }
-    if (i < members && j < members) differing[i * members + j] = differing[j * members + i] = count;
+    if (i <= j && j < members) differing[i * members + j] = differing[j * members + i] = count;
 }
 
 }  // namespace
 
 // `correct` is added to: the caller zeroes it, as it does `losses`.
 void member_scores_cuda(const Logits& logits, const int64_t* labels, const MemberScores& out, void* stream) {
-    if (logits.members == 0) return;
-    dim3 blocks(static_cast<unsigned>((logits.examples + kThreads - 1) / kThreads),
-                static_cast<unsigned>(std::min<int64_t>(logits.members, 65535)));
+    if (logits.members == 0 || logits.examples == 0) return;
+    dim3 blocks(static_cast<unsigned>((logits.examples + kThreads - 1) / kThreads), rows_for(logits.members));
     score<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(logits, labels, out);
     check_cuda(cudaGetLastError(), "member scores");
 }
@@ -109,6 +108,7 @@ void add_votes_cuda(int64_t* votes, const int32_t* predictions, int64_t members,
 
 void differing_matrix_cuda(int64_t* differing, const int32_t* predictions, int64_t members, int64_t examples,
                            void* stream) {
+    if (members == 0) return;
     unsigned side = static_cast<unsigned>((members + kPairSide - 1) / kPairSide);
     count_differing<<<dim3(side, side), dim3(kPairSide, kPairSide), 0, static_cast<cudaStream_t>(stream)>>>(
         differing, predictions, members, examples);

@@ -84,7 +84,8 @@ __device__ double sum_of_chunks(const NormPartition& partition, const double* pa
     return sum;
 }
 
-constexpr int kFinishThreads = 128;  // four channels, a warp each
+constexpr int kFinishChannels = 4;  // of a block, a warp each
+constexpr int kFinishThreads = kFinishChannels * kMergers;
 
 template <typename R, typename Arrays>
 __device__ ChannelNorm<R> channel_norm(const Arrays& arrays, int channel) {
@@ -249,7 +250,7 @@ Geometry geometry(const NormPartition& partition, int pack) {
     return Geometry{dim3(static_cast<unsigned>(partition.chunks), tiles),
                     dim3(static_cast<unsigned>(kTileSums / partition.lanes / pack),
                          static_cast<unsigned>(partition.lanes)),
-                    blocks_for(static_cast<int64_t>(partition.channels) * kMergers, kFinishThreads)};
+                    static_cast<unsigned>((partition.channels + kFinishChannels - 1) / kFinishChannels)};
 }
 
 template <typename T, int kPack, NormForm kForm>

@@ -33,7 +33,7 @@ enum class NormForm { NORM, RELU, ADD_RELU };
 
 struct NormShape {
     int64_t rows;  // at least 2
-    int channels;
+    int channels;  // at least 1
     FloatType type;
     NormForm form;
 };

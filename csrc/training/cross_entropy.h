@@ -18,8 +18,8 @@ struct CrossEntropy {
     const void* logits;
     const int64_t* labels;
     int64_t examples;  // at least 1
-    int classes;
-    FloatType type;  // FLOAT32 or FLOAT64, of logits, gradient and loss
+    int classes;       // at least 1
+    FloatType type;    // FLOAT32 or FLOAT64, of logits, gradient and loss
     void *gradient, *loss;
     double* losses;  // [examples], scratch
 };

@@ -24,7 +24,7 @@
 namespace popnet {
 
 struct PoolShape {
-    int64_t length, batch, hidden;
+    int64_t length, batch, hidden;  // each at least 1
 };
 
 template <typename T>

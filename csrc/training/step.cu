@@ -26,7 +26,8 @@ __global__ void end_kernel(const float* loss, float* losses, int64_t* position) 
 }  // namespace
 
 void begin_step_cuda(const StepBatch& batch, void* stream) {
-    auto blocks = static_cast<unsigned>((batch.count + kThreads - 1) / kThreads);
+    // the first thread has work for no examples too
+    auto blocks = static_cast<unsigned>(std::max<int64_t>(1, (batch.count + kThreads - 1) / kThreads));
     begin_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(batch);
     check_cuda(cudaGetLastError(), "begin of a step");
 }
