@@ -15,14 +15,22 @@ SYSTEM_PACKAGES := g++ make python3-venv python3-dev dataset-fashion-mnist bible
 TEST_PACKAGES := chromium texlive-latex-base texlive-latex-recommended
 BUILD_PACKAGES := "setuptools>=77" wheel pybind11 cmake ninja
 SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+NATIVE_FILES := find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 
-# On a CUDA machine, with the Python that holds the pinned stack; nothing is downloaded. Without a GPU the same steps run
-# as far as they go, in miniature, and say what was not measured.
+# On a CUDA machine, with the Python that holds PyTorch there; nothing is downloaded or set up. Wheels in .whl/ that it
+# lacks are unpacked below build/. Without a GPU the same steps run as far as they go, in miniature, and say what was not
+# measured. Results go into the folder $OUT. GPU_CHECK: options of gpu_check.py, such as "--steps build twins".
 GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_MINUTES ?= 8
+GPU_CHECK ?=
+GPU_RESULTS := benchmarks/results
 GPU_NAME := import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU")
+# What a CUDA machine with PyTorch lacks, at the tested versions; the last two, which the build needs, may be too old there.
+GPU_WHEELS := pydantic pydantic-core annotated-types typing-inspection typing-extensions omegaconf pybind11 setuptools
+GPU_PLATFORM := --python-version 3.12 --implementation cp $(addprefix --platform ,manylinux_2_28_x86_64 \
+    manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64 manylinux1_x86_64 any)
 
-.PHONY: gpu-check gpu-build gpu-bench help setup system quickstart test test-slow coverage lint format docs clean
+.PHONY: gpu-check gpu-build gpu-bench gpu-wheels help setup system quickstart test test-slow coverage lint format docs clean
 
 help:
 	@echo "make quickstart   set up, then train the quickstart's populations and print their table"
@@ -33,8 +41,9 @@ help:
 	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make format       reformat Python and C++"
 	@echo "make setup        set up only"
-	@echo "make gpu-check    on a CUDA machine, without network: build, the sanitizer, the tests that need a GPU"
+	@echo "make gpu-check    on a CUDA machine, without network: build, first facts, the sanitizer, the tests that need a GPU"
 	@echo "make gpu-bench    the GPU benchmark, row by row: goes on where it was, GPU_MINUTES=$(GPU_MINUTES) a call"
+	@echo "make gpu-wheels   the Python packages that such a machine lacks, into .whl/, to go along"
 	@echo "make clean        remove what was built (.venv and runs stay)"
 
 setup: $(VENV)/.native
@@ -109,37 +118,44 @@ lint: setup
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@if command -v $(VENV)/bin/clang-format >/dev/null; then find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(VENV)/bin/clang-format --dry-run --Werror; fi
+	@if command -v $(VENV)/bin/clang-format >/dev/null; then $(NATIVE_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror; fi
 
 format: setup
 	@$(VENV)/bin/ruff check --fix-only -q . && $(VENV)/bin/ruff format -q .
-	@find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(VENV)/bin/clang-format -i
+	@$(NATIVE_FILES) | xargs $(VENV)/bin/clang-format -i
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict
 	@echo "build/site/index.html"
 
-# For this machine's GPU alone, which is quicker than all architectures.
+# For this machine's GPU alone, which is quicker than all architectures. A compiler's error is shown.
 gpu-build:
-	@name=$$($(GPU_PY) -c '$(GPU_NAME)'); \
-	cuda="-DPOPNET_CUDA=ON -DPOPNET_CHECK=ON"; \
-	if [ "$$name" != "no GPU" ]; then \
-	    command -v nvcc >/dev/null || { echo "nvcc is not on PATH: the kernels cannot be built"; exit 1; }; \
-	    cuda="$$cuda -DPOPNET_CUDA_ARCHITECTURES=native"; \
-	elif command -v nvcc >/dev/null; then cuda="$$cuda -DPOPNET_CUDA_ARCHITECTURES="; \
-	else echo "nvcc is not on PATH: the kernels are not compiled"; cuda="-DPOPNET_CUDA=OFF -DPOPNET_CHECK=OFF"; fi; \
-	CMAKE_ARGS="$$cuda" $(GPU_PY) setup.py -q build_ext --inplace >/dev/null
+	@OUT=build/gpu-build $(GPU_PY) tests/native/gpu_check.py --steps wheels build
 
 gpu-check:
-	@$(MAKE) -s gpu-build GPU_PY=$(GPU_PY) && PYTHONPATH=. $(GPU_PY) tests/native/gpu_check.py --seconds $$((600 - SECONDS))
+	@$(GPU_PY) tests/native/gpu_check.py $(GPU_CHECK)
 
+# The results stand in $OUT, and those of a device also in benchmarks/results; the newer file is gone on from.
 gpu-bench:
 	@$(MAKE) -s gpu-build GPU_PY=$(GPU_PY); \
-	name=$$($(GPU_PY) -c '$(GPU_NAME)' | tr 'A-Z ' 'a-z-'); \
-	if [ "$$name" = no-gpu ]; then where="--tiny --device cpu --json build/gpu-bench.json"; \
-	else where="--device cuda --json benchmarks/results/$$name.json"; fi; \
-	PYTHONPATH=. $(GPU_PY) benchmarks/trainer_gpu.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS)) && \
-	PYTHONPATH=. $(GPU_PY) benchmarks/determinism.py $$where --seconds $$((60 * $(GPU_MINUTES) - SECONDS - 60))
+	wheels=$$($(GPU_PY) tests/native/carried_wheels.py); \
+	export PYTHONPATH="$(CURDIR):$$wheels$${PYTHONPATH:+:$$PYTHONPATH}"; \
+	out="$${OUT:-build/first-light}"; mkdir -p "$$out"; \
+	name=$$($(GPU_PY) -c '$(GPU_NAME)' | tr 'A-Z ' 'a-z-'); found="$$out/$$name.json"; where="--device cuda"; \
+	if [ "$$name" = no-gpu ]; then where="--tiny --device cpu"; \
+	else \
+	    kept="$(GPU_RESULTS)/$$name.json"; \
+	    if [ -e "$$kept" ]; then cp -pu "$$kept" "$$found"; fi; \
+	    trap 'if [ -e "$$found" ]; then cp -pu "$$found" "$$kept"; fi' EXIT; \
+	fi; \
+	$(GPU_PY) benchmarks/trainer_gpu.py $$where --json "$$found" --seconds $$((60 * $(GPU_MINUTES) - SECONDS)); \
+	$(GPU_PY) benchmarks/determinism.py $$where --json "$$found" --seconds $$((60 * $(GPU_MINUTES) - SECONDS - 60))
+
+gpu-wheels:
+	@rm -rf .whl
+	@$(GPU_PY) -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: $(GPU_PLATFORM) -d .whl \
+	    $(foreach name,$(GPU_WHEELS),"$(shell grep -iE '^$(subst -,[-_],$(name))==' constraints.txt)")
+	@ls .whl
 
 clean:
 	rm -rf build dist *.egg-info popnet/*.so .pytest_cache .mypy_cache .ruff_cache $(VENV)/.native

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import torch
 import yaml
@@ -67,14 +67,21 @@ def test_own_parts_are_written_beside_the_experiment_and_are_as_it_says(tmp_path
     assert run("new", "other", "--folder", str(tmp_path), "--own", "--lr", "1") == 2
 
 
+@pytest.fixture
+def validator_of() -> Callable[[Any], Any]:
+    """The validator of a schema."""
+    reason = "needs jsonschema: pip install popnet[dev]"
+    return pytest.importorskip("jsonschema", reason=reason).Draft202012Validator
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
-def test_the_schema_accepts_every_experiment(file: Path) -> None:
-    jsonschema.Draft202012Validator(experiment_schema()).validate(yaml.safe_load(file.read_text()))
+def test_the_schema_accepts_every_experiment(file: Path, validator_of: Callable[[Any], Any]) -> None:
+    validator_of(experiment_schema()).validate(yaml.safe_load(file.read_text()))
 
 
-def test_the_schema_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_schema_names_what_is_wrong(capsys: pytest.CaptureFixture[str], validator_of: Callable[[Any], Any]) -> None:
     assert run("schema") == 0
-    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    validator = validator_of(json.loads(capsys.readouterr().out))
     content = yaml.safe_load(scaffold.text(scaffold.Answers("mine")))
     validator.validate(content)
     for change in ({"epochs": "ten"}, {"bach_size": 3}, {"optimizer": {"name": "sdg", "lr": 1}}):

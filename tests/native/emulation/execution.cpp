@@ -80,8 +80,8 @@ size_t launcher_stack_bytes = 0;
 #endif
 
 const char* kernel = "";
-void (*body)(void*) = nullptr;
-void* context = nullptr;
+void (*body)(const void*) = nullptr;
+const void* context = nullptr;
 unsigned threads = 0;
 uint32_t launch_number = 0, block_number = 0, phase = 0;
 cudaError_t last_error = cudaSuccess;
@@ -287,8 +287,8 @@ uint64_t exchange(int line, Exchange kind, unsigned mask, uint64_t value, unsign
     return self->value;
 }
 
-void run(dim3 grid, dim3 block, cudaStream_t stream, const char* name, void (*thread)(void*),
-         void* captured) {
+void run(dim3 grid, dim3 block, cudaStream_t stream, const char* name, void (*thread)(const void*),
+         const void* captured) {
     kernel = name;
     check_stream(stream);
     if (!exists(grid, block)) {

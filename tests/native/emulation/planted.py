@@ -110,9 +110,8 @@ FAULTS = (
     Fault(
         "correlation: squares not cleared at first",
         "metrics/correlation.cu",
-        "            check_cuda(cudaMemsetAsync(work.squares, 0, count * sizeof(DigitSums), cuda_stream),\n"
-        '                   "unit vectors: squares");',
-        "",
+        "cudaMemsetAsync(work.squares, 0, count * sizeof(DigitSums), cuda_stream)",
+        "cudaMemsetAsync(work.squares, 0, 0, cuda_stream)",
         "correlation, members",
     ),
     Fault(
@@ -207,14 +206,14 @@ FAULTS = (
         "metrics/mixture.cu",
         "        }\n        __syncthreads();\n    }\n    if (inside) products",
         "        }\n    }\n    if (inside) products",
-        "tokens 19",
+        "tokens 18",
     ),
     Fault(
         "mixture: factors beyond the text's end",
         "metrics/mixture.cu",
         "for (int64_t t = 1; t < tokens; ++t) product *=",
         "for (int64_t t = 1; t < kTokens; ++t) product *=",
-        "tokens 19",
+        "tokens 18",
     ),
     Fault(
         "pairs: a tie decides for the higher class",

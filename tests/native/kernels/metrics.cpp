@@ -227,7 +227,8 @@ void check_metrics() {
     check_pairs("no members", {0, 4, 3}, {});
     check_pairs("no examples", {3, 0, 3}, {});
     check_tokens(5, 192, -9);
-    check_tokens(19, 130, -200);  // blocks of pairs, the last chunk in part
+    check_tokens(18, 200, -9);    // blocks of pairs, the last chunk in part
+    check_tokens(19, 130, -200);  // the same, by way of the logarithms
     check_tokens(3, 4200, -9);    // more than one batch
     check_tokens(2, 1, -2000);    // below what a product can hold
     check_tokens(17, 64, -2000);

@@ -64,12 +64,20 @@ namespace emulation {
 
 int64_t most_blocks();
 
-void run(dim3 grid, dim3 block, cudaStream_t stream, const char* kernel, void (*body)(void*), void* context);
+void run(dim3 grid, dim3 block, cudaStream_t stream, const char* kernel, void (*body)(const void*),
+         const void* context);
 
 // What rewrite.py makes of a launch. `body` calls the kernel as one thread of it.
 template <typename Body>
-void launch(dim3 grid, dim3 block, size_t, cudaStream_t stream, const char* kernel, Body&& body) {
-    run(grid, block, stream, kernel, [](void* context) { (*static_cast<Body*>(context))(); }, &body);
+void launch(dim3 grid, dim3 block, size_t, cudaStream_t stream, const char* kernel, const Body& body) {
+    run(
+        grid, block, stream, kernel, [](const void* context) { (*static_cast<const Body*>(context))(); },
+        &body);
+}
+
+template <typename Body>
+void launch(dim3 grid, dim3 block, const char* kernel, const Body& body) {
+    launch(grid, block, 0, nullptr, kernel, body);
 }
 
 // A __shared__ variable: one for each block, where it begins as garbage. rewrite.py makes a static one of
