@@ -38,7 +38,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -51,6 +50,7 @@ from pathlib import Path
 import loader_rows as rows
 import torch
 from loader_rows import ROWS, SIZES
+from results_file import cpu_model
 
 EPOCHS = 5
 """That are timed in a process; the best counts."""
@@ -111,15 +111,6 @@ def measured_elsewhere(folder: Path, size: str, row: str, workers: int) -> float
     if result.returncode != 0:
         raise RuntimeError(f"{row} at {size} size failed:\n{result.stderr[-2000:]}")
     return float(result.stdout.split()[-1])
-
-
-def cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def table(size: str, rates: Mapping[str, float]) -> str:
