@@ -260,4 +260,5 @@ def test_cuda_gives_the_cpus_bits(members, tokens):
     assert torch.equal(native.token_sums(values), native.token_sums(values.cuda()))
     cpu = metrics.language_variability(values, chosen, resamples=100)
     cuda = metrics.language_variability(values.cuda(), chosen.cuda(), resamples=100)
-    assert astuple(replace(cpu, logit_spearman=0.0)) == astuple(replace(cuda, logit_spearman=0.0))
+    # NaN where a single token leaves a correlation undefined
+    np.testing.assert_equal(astuple(replace(cuda, logit_spearman=0.0)), astuple(replace(cpu, logit_spearman=0.0)))
