@@ -143,9 +143,10 @@ bool conflicts(const Access& before, const Access& now) {
 
 bool conflicts_with_reads(const Shadow& shadow, const Access& now) {
     if (conflicts(shadow.read, now)) return true;
-    if (shadow.read.place.launch == now.place.launch && shadow.several_blocks) return true;
-    return shadow.several_readers && same_phase(shadow.read.place, now.place) &&
-           !(shadow.read.atomic && now.atomic);
+    if (shadow.read.atomic && now.atomic) return false;
+    bool same_launch = shadow.read.place.launch == now.place.launch;
+    return (shadow.several_blocks && same_launch) ||
+           (shadow.several_readers && same_phase(shadow.read.place, now.place));
 }
 
 void watch_byte(Shadow& shadow, const Access& now, bool writes, const Where& where) {
