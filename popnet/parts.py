@@ -67,6 +67,11 @@ def packed() -> Mapping[str, bytes]:
     return _present.get().packed
 
 
+def handed_on() -> Mapping[str, bytes]:
+    """What a worker was sent, or a driver would send, for `receive` in a process that it starts itself."""
+    return {**_received, **packed()}
+
+
 def receive(sent: Mapping[str, bytes]) -> None:
     """Take over a driver's parts."""
     _received.update(sent)

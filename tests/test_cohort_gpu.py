@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_beton import HALVES, make_folder
-from test_beton import recipe as image_recipe
+from beside import prepared_slots, train_beside
+from PIL import Image
 from test_cohort import DATASET
 from test_determinism import _as_yaml, _locked, bits, count_done, experiment, wait_for
 
@@ -63,6 +63,14 @@ def trained(m: Member, sets: Any = None, capture: bool = True, slot: Slot | None
         made.run()
         made.predictions()
     return made
+
+
+def assert_kept(result: popnet.Result, cohort: int | None) -> None:
+    """Nothing is shown of bits beside each other where the cohort fell to fewer members, or never grew."""
+    if cohort is None:
+        assert list(result.at_once) == sorted(result.at_once), result.at_once
+    else:
+        assert result.at_once == ((1, cohort) if cohort > 1 else (1,))
 
 
 def assert_equal(a: Trainer, b: Trainer) -> None:
@@ -210,6 +218,35 @@ def test_a_full_device_is_told_from_a_failure_and_the_slots_that_fit_keep_their_
         torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
 
 
+@pytest.mark.parametrize("count", [4, 16])
+@pytest.mark.parametrize(("name", "precision"), [("resnet14", "bf16"), ("vgg11", "tf32"), ("hidden_fc", "fp32")])
+def test_members_whose_kernels_overlap_keep_their_bits(name: str, precision: str, count: int) -> None:
+    """Batches of 512 of CIFAR's shape fill the device: six whole ones and a part, twice over."""
+    if torch.cuda.get_device_properties(DEVICE).total_memory < 3e9 * count:
+        pytest.skip(f"needs {3 * count} GB of GPU memory")
+    recipe = {
+        "model": name,
+        "precision": precision,
+        "batch_size": 512,
+        "epochs": 2,
+        "augment": {"crop": 4, "flip": True},
+    }
+    recipe |= {"optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 5e-4}, "schedule": "constant"}
+    variants = [{"name": "a", "vary": ["init", "shuffle", "augment", "stochastic"]}]
+    members = engine.plan(experiment(recipe=recipe, variants=variants, population=count), "cuda").members
+    sets = data(train=6 * 512 + 336, side=32, channels=3)
+    slots = prepared_slots(Rack(DEVICE), members[0], sets, count)
+    try:
+        assert all(slot.graphs is not None for slot in slots)
+        assert len({slot.fingerprint for slot in slots}) == 1
+        alone = [bits for m in members for bits in train_beside(slots[:1], [m], sets)]
+        assert len(set(alone)) == count
+        assert train_beside(slots, members, sets) == alone
+    finally:
+        for slot in slots:
+            slot.close()
+
+
 # ---- sources ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +291,7 @@ def test_one_seed_moves_only_its_own_source_on_the_device() -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]:
     """The bits of every member of `experiment()`, trained one at a time."""
     result = engine.run(experiment(), tmp_path_factory.mktemp("gpu") / "store", device="cuda", cohort=1)
+    assert_kept(result, 1)
     found = bits(result.store)
     assert set(found) == {m.id for m in result.plan.members}
     assert all(device.startswith("cuda:") for device in result.store.members()["device"])
@@ -268,6 +306,7 @@ def test_size_of_the_cohort_and_order_of_members(
         return random.Random(cohort or 0).sample(members, len(members))
 
     result = engine.run(experiment(), tmp_path / "store", device="cuda", cohort=cohort, order=shuffled)
+    assert_kept(result, cohort)
     assert bits(result.store) == alone
 
 
@@ -283,7 +322,9 @@ def test_kill_and_rerun_on_the_gpu(alone: dict[str, tuple[Any, ...]], tmp_path: 
     wait_for(lambda: not _locked(store))
     kept = bits(popnet.open_store(store))
     assert all(alone[key] == value for key, value in kept.items())
-    assert bits(engine.run(experiment(), store, device="cuda", cohort=8).store) == alone
+    result = engine.run(experiment(), store, device="cuda", cohort=8)
+    assert_kept(result, 8)
+    assert bits(result.store) == alone
 
 
 def test_equal_seeds_trained_again_are_equal_on_the_gpu(alone: dict[str, tuple[Any, ...]]) -> None:
@@ -297,17 +338,36 @@ def test_equal_seeds_trained_again_are_equal_on_the_gpu(alone: dict[str, tuple[A
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_pictures_are_fed_to_members_on_the_gpu(precision: str, tmp_path: Path) -> None:
     """Made on the CPU and copied: one member at a time, and three that one reading feeds, with the same bits."""
-    make_folder(tmp_path / "train", classes=4, each=12, seed=1)
-    make_folder(tmp_path / "val", classes=4, each=3, seed=2)
-    dataset = {"name": "image_folder", "kwargs": {k: str(tmp_path / v) for k, v in HALVES.items()}}
-    changes = {"precision": precision, "resize": {"train": 20, "test": 24}, "augment": {"resized_crop": True}}
-    made = image_recipe(**changes).model_dump(by_alias=True) | {"dataset": dataset}
+    made = picture_recipe(tmp_path) | {"precision": precision}
     rows = [{"name": name, "vary": [name]} for name in ("init", "augment", "shuffle")]
     content = {"name": "x", "recipe": made, "population": 3, "variants": rows}
     found = []
     for size in (1, 3):
         result = popnet.run(config.from_mapping(content), tmp_path / f"{size}", device="cuda", cohort=size)
+        assert_kept(result, size)
         ledger = result.store.members()
         assert set(ledger["status"]) == {"done"}, ledger["error"].tolist()
         found.append((ledger["weights_digest"].to_dict(), ledger["predictions_digest"].to_dict()))
     assert found[0] == found[1]
+
+
+def picture_recipe(folder: Path) -> dict[str, Any]:
+    """Of PNGs of several sizes, which need no library of the system's, whose brightness tells the class."""
+    generator = np.random.default_rng(1)
+    halves = {"train": 12, "test": 3}
+    for half, each in halves.items():
+        for label in range(4):
+            (folder / half / f"class{label}").mkdir(parents=True)
+            for number in range(each):
+                height, width = generator.integers(40, 72, 2)
+                pixels = generator.integers(0, 128, (height, width, 3)) + 40 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / half / f"class{label}" / f"{number}.png")
+    return {
+        "dataset": {"name": "image_folder", "kwargs": {half: str(folder / half) for half in halves}},
+        "model": "resnet6",
+        "epochs": 2,
+        "batch_size": 16,
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "resize": {"train": 20, "test": 24},
+        "augment": {"resized_crop": True},
+    }

@@ -318,6 +318,17 @@ def test_onset_follows_the_constants_until_its_epoch(monkeypatch: pytest.MonkeyP
 # -- helpers -----------------------------------------------------------------------------------------------------------
 
 
+def test_predictions_before_the_first_step_move_no_bit() -> None:
+    """Evaluation and training share the memory of batches that have one size."""
+    m = engine.plan(experiment(recipe={"evaluation_batch": 16}), "cpu").members[0]
+    assert m.recipe.batch_size == 16
+    first, asked = make_trainer(m), make_trainer(m)
+    asked.predictions()
+    for made in (first, asked):
+        made.run()
+    assert all(torch.equal(value, asked.weights()[name]) for name, value in first.weights().items())
+
+
 def make_trainer(m: Member) -> Trainer:
     torch.set_num_threads(1)
     options = m.recipe.dataset.kwargs

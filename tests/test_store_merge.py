@@ -16,7 +16,7 @@ import pytest
 import torch
 from inline import inline  # noqa: F401
 from test_engine import INIT, Counter, experiment
-from test_store_verify import contents, flip
+from test_store_verify import contents, flip, set_fingerprints
 from typer.testing import CliRunner
 
 import popnet
@@ -145,6 +145,36 @@ def test_contradictions_are_refused_before_anything_is_copied(tmp_path: Path) ->
     with pytest.raises(StoreError, match=r"holds another recipe under the name 'engine' \(recipe.epochs is 2 there"):
         merged(one, recipe)
     assert len(Store(one).members()) == len(list((one / "members").iterdir())) == 2
+
+
+def test_members_trained_by_other_bits_are_not_brought_together(tmp_path: Path) -> None:
+    """Of one program on one kind of device, whether they are the same members or others."""
+    shuffle = {"name": "shuffle", "vary": ["shuffle"]}
+    one, other = folders(tmp_path, ([INIT], 2), ([shuffle], 3))
+    program = "a" * 24
+    set_fingerprints(Store(one), [f"{program}:{'1' * 64}"] * 2)
+    set_fingerprints(Store(other), [f"{program}:{'2' * 64}", None, None])
+    first, second = Store(one).members().index[0], Store(other).members().index[0]
+    before = contents(one)
+    with pytest.raises(StoreError, match=rf"{second} in .*part1 .* other bits \(2{{12}}\) .* {first} in .*part0 \(1"):
+        merged(one, other)
+    assert contents(one) == before
+    set_fingerprints(Store(other), [f"{program}:{'1' * 64}", f"{'b' * 24}:{'2' * 64}", None])
+    assert merged(one, other) == [Merged(2, 1, ())], "one is in both"
+    assert {bits: len(keys) for bits, keys in Store(one).fingerprints()[program].items()} == {"1" * 64: 2}
+    assert len(Store(one).fingerprints()) == 2
+    assert merged(tmp_path / "all", one) == [Merged(4, 0, ())]
+    assert Store(tmp_path / "all").fingerprints() == Store(one).fingerprints()
+
+
+def test_what_is_left_out_for_its_damage_says_nothing_of_the_bits(tmp_path: Path) -> None:
+    one, other = folders(tmp_path, ([INIT], 2), ([{"name": "shuffle", "vary": ["shuffle"]}], 3))
+    set_fingerprints(Store(one), [f"{'a' * 24}:{'1' * 64}"] * 2)
+    set_fingerprints(Store(other), [None, f"{'a' * 24}:{'2' * 64}", None])
+    damaged = Store(other).members().index[1]
+    flip(Store(other).predictions_path(damaged))
+    assert merged(one, other)[0].left == (damaged,)
+    assert len(Store(one).fingerprints()["a" * 24]) == 1
 
 
 def change(store: Path, script: str) -> None:

@@ -285,7 +285,7 @@ def test_a_header_without_a_digest_is_read(folder: Path) -> None:
 
 def test_an_older_ledger_is_read_and_brought_up_to_date(folder: Path, sound: popnet.Result) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as database:
-        for column in ("features_digest", "trajectory_digest", "entry_digest"):
+        for column in ("features_digest", "trajectory_digest", "entry_digest", "fingerprint"):
             database.execute(f"ALTER TABLE members DROP COLUMN {column}")
     database.close()
     assert Store(folder).members().equals(sound.store.members())
@@ -294,6 +294,41 @@ def test_an_older_ledger_is_read_and_brought_up_to_date(folder: Path, sound: pop
     entries = list(Store(folder).ledger.entries())
     assert all(entry.row["entry_digest"] == entry.digest for entry in entries)
     assert all(entry.row["features_digest"] is None for entry in entries)
+
+
+def set_fingerprints(store: Store, fingerprints: list[str | None]) -> None:
+    """As members would have that were trained by graphs on a GPU."""
+    entries = list(store.ledger.entries())
+    changed = ({**entry.row, "fingerprint": text} for entry, text in zip(entries, fingerprints, strict=True))
+    store.ledger.write([(row, entry.history) for row, entry in zip(changed, entries)])
+
+
+def test_members_trained_by_other_bits_are_named(folder: Path) -> None:
+    """By graphs of one program on one kind of device; nobody else is held against them."""
+    store = Store(folder)
+    program, other = "a" * 24, "b" * 24
+    set_fingerprints(store, [f"{program}:{'1' * 64}", f"{program}:{'1' * 64}", f"{other}:{'2' * 64}"])
+    assert verify(store) == []
+    first, second, third = (str(entry.row["id"]) for entry in store.ledger.entries())
+    assert store.fingerprints() == {program: {"1" * 64: [first, second]}, other: {"2" * 64: [third]}}
+    set_fingerprints(store, [f"{program}:{'1' * 64}", f"{program}:{'2' * 64}", f"{program}:{'1' * 64}"])
+    (finding,) = verify(store)
+    assert (finding.kind, finding.member) == ("other bits", second)
+    assert f"1 member(s) such as {second} were trained by graphs that compute other bits (222222222222)" in finding.text
+    assert f"those of 2 such as {first} (111111111111)" in finding.text
+    code, said = popnet_store("verify", folder)
+    assert code == 1
+    assert said.startswith("other bits: ")
+    set_fingerprints(store, [f"{program}:{'1' * 64}", None, None])
+    assert verify(store) == []
+
+
+def test_a_fingerprint_that_is_none_is_damage(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as database:
+        database.execute("UPDATE members SET fingerprint = 'x' WHERE rowid = 1")
+    database.close()
+    assert kinds(verify(Store(folder))) == ["entry"]
+    assert Store(folder).fingerprints() == {}
 
 
 def test_the_digest_of_features_outlives_a_training_that_keeps_none(folder: Path, sound: popnet.Result) -> None:

@@ -68,10 +68,17 @@ class Interrupted(PopnetError):
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its plan and the store that holds its members."""
+    """A finished run: its plan and the store that holds its members.
+
+    Attributes:
+        at_once: for how many members there was room at the same time, each number that held in turn. A GPU has room for
+            one, then for as many as were asked for or found best, and for fewer once its memory has turned out too
+            small. Empty where nothing was left to train.
+    """
 
     plan: Plan
     store: Store
+    at_once: tuple[int, ...] = ()
 
     @property
     def main_table(self) -> str:
@@ -168,6 +175,7 @@ def run(
             set_damage_aside(opened, {m.id for m in wanted.members}, reporter.message)
         labels = {key: opened.save_labels(target_labels(dataset)) for key, dataset in datasets.items()}
         missing = order(missing_members(wanted, opened))
+        at_once: tuple[int, ...] = ()
         if missing:
             _check_space(wanted, missing, datasets, opened)
             training = Training(wanted, opened, missing, steps, 60.0 * checkpoint_minutes)
@@ -179,11 +187,12 @@ def run(
                 for line in dict.fromkeys(reading(r, shared[_dataset_key(r)]) for r in recipes.values()):
                     journal.detail(line)
                 _train(training, workplace, journal)
+            at_once = tuple(training.at_once)
         opened.remove_checkpoints()
         write_logs(opened)
     finally:
         opened.unlock()
-    return Result(wanted, opened)
+    return Result(wanted, opened, at_once)
 
 
 def _executor(

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from popnet.engine.jobs import Died, Event, Job
+from popnet.engine.jobs import Died, Event, Job, Lost
 from popnet.engine.serving import Emit
 from popnet.errors import DeviceTooSmall
+from popnet.training.capture import first_line
 from popnet.training.memory import is_full, is_lost
 
 Send = Callable[[Any], None]
@@ -40,7 +41,7 @@ class Cohort:
         size: how many jobs at once.
         make_seat: opens one more seat.
         train: trains a job in a seat and emits its events; the last one ends the job.
-        send: is called with (number, event).
+        send: is called with (number, event); `Lost` in place of an event is the last.
         resized: is called with the new size when the device turns out too small, before the job's end is sent. Of both
             there is one call at a time.
     """
@@ -80,6 +81,7 @@ class Cohort:
                 self._train(job, seat, lambda event: self._send(number, event))
         except Exception as error:  # nothing may end a thread in silence
             if is_lost(error):
+                self.give_up(number, error)
                 raise
             if is_full(error):
                 self._shrink(number, seat, error)
@@ -87,6 +89,10 @@ class Cohort:
             self._send(number, Died(f"{type(error).__name__}: {error}"))
         if seat is not None:
             self._leave(seat)
+
+    def give_up(self, number: int, error: Exception) -> None:
+        """Say that the device is lost, and which job met that; the process must end now."""
+        self._send(number, Lost(f"{type(error).__name__}: {first_line(error)}"))
 
     def _take(self) -> Seat:
         """A free seat, or a new one while there are fewer than `size`.
@@ -133,6 +139,6 @@ class Cohort:
         reason = str(error) if isinstance(error, DeviceTooSmall) else "the device's memory is full"
         self._send(number, Died(f"{reason}; it trains {size} at once from here on", counts=alone))
 
-    def _send(self, number: int, event: Event) -> None:
+    def _send(self, number: int, event: Event | Lost) -> None:
         with self._sending:
             self._send_unlocked((number, event))

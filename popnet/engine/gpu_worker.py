@@ -20,7 +20,7 @@ from popnet.data.resident import Images, ResidentImages
 from popnet.engine import sizing
 from popnet.engine.cohort import Cohort
 from popnet.engine.devices import platform
-from popnet.engine.jobs import Job, Noted, Ready
+from popnet.engine.jobs import Fingerprinted, Job, Noted, Ready
 from popnet.engine.pictures import SharedPictures, images_for
 from popnet.engine.serving import Emit, StoreFiles, serve
 from popnet.engine.sharing import SharedDataset
@@ -87,6 +87,7 @@ class GpuWorker:
                 slots = sizing.choose(slots[0], lambda: self._prepared(job, note))
         except Exception as error:
             if is_lost(error):
+                self._cohort.give_up(number, error)
                 raise
             for slot in slots:  # the job meets the same error, and reports it
                 slot.close()
@@ -112,7 +113,10 @@ class GpuWorker:
 
         def trainer(job: Job, shared: Any, resident: Any) -> Any:
             train, test, classes = resident
-            return slot.trainer(job.member, train, test, classes, job.views)
+            made = slot.trainer(job.member, train, test, classes, job.views)
+            if slot.fingerprint is not None:
+                emit(Fingerprinted(slot.fingerprint, _place()))
+            return made
 
         with self._data(job) as data:
             serve(job, self._shared[job.dataset][0], data, StoreFiles(), emit, trainer)
@@ -158,6 +162,11 @@ def _order(m: Member) -> Hashable:
     reordered = m.recipe.kernels.mode == "reorder"
     seeds = [(seeds.shuffle, seeds.kernels if reordered else 1) for seeds in (m.seeds, m.base)]
     return *seeds, m.onset, m.until_step
+
+
+def _place() -> str:
+    """The worker's GPU, as the driver named it."""
+    return f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES', '0')} of {machine.node()}"
 
 
 def _end_process(died: threading.ExceptHookArgs) -> None:

@@ -42,7 +42,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker's first words: how many members it takes at once, and what kind of device it is, on which machine."""
+    """A worker's first words: how many members it takes at once, and what kind of device it is, on which machine.
+
+    It says so again when the number changes.
+    """
 
     room: int
     platform: Platform
@@ -52,6 +55,14 @@ class Ready:
 @dataclass(frozen=True)
 class Stepped:
     """Training steps (or batches of an evaluation) were done since the last word: the worker does not hang."""
+
+
+@dataclass(frozen=True)
+class Fingerprinted:
+    """The job's graphs are captured. `fingerprint`: what they compute (docs/store.md); `place`: on which device."""
+
+    fingerprint: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,13 @@ class Died:
     counts: bool = True
 
 
-Event = Stepped | Progressed | Checkpointed | Noted | Done | Failed | Died
+@dataclass(frozen=True)
+class Lost:
+    """A worker's last words, with the number of the job that met the error: nothing more is computed in its process."""
+
+    error: str
+
+
+Event = Stepped | Fingerprinted | Progressed | Checkpointed | Noted | Done | Failed | Died
 ENDS = (Done, Failed, Died)
 """The events after which a job runs no more."""

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from popnet import parts
-from popnet.engine.jobs import ENDS, Died, Event, Job, Ready
+from popnet.engine.jobs import ENDS, Died, Event, Job, Lost, Ready
 from popnet.engine.pictures import Shared
 from popnet.engine.silence import Silence
 
@@ -156,9 +156,18 @@ class LocalExecutor:
             worker.silence.restart()
             return []
         number, event = message
+        if isinstance(event, Lost):
+            return self._give_back(worker, number, event)
         worker.silence.broken(event)
         job = worker.jobs.pop(number) if isinstance(event, ENDS) else worker.jobs[number]
         return [(job, event)]
+
+    def _give_back(self, worker: _Worker, number: int, last: Lost) -> list[tuple[Job, Event]]:
+        """The jobs of a worker whose device is lost: only the one that met the error may be to blame."""
+        _end(worker.process)
+        self._bury(worker)
+        reason = f"the device was lost, and the worker process was ended: {last.error}"
+        return [(job, Died(reason, counts=other == number)) for other, job in worker.jobs.items()]
 
     def _spawn(self) -> _Worker:
         ours, theirs = Pipe()

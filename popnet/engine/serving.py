@@ -182,4 +182,5 @@ def _finish(job: Job, trainer: AnyTrainer, labels: str, files: Files, began: flo
         seconds=time.monotonic() - began,
         features_digest=digests.get("features"),
         trajectory_digest=digests.get("trajectory"),
+        fingerprint=trainer.fingerprint if isinstance(trainer, Trainer) else None,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from popnet.engine.checkpoints import epoch_of
-from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Job, Noted, Progressed
+from popnet.engine.jobs import Checkpointed, Died, Done, Event, Failed, Fingerprinted, Job, Noted, Progressed
 from popnet.engine.narration import Narration
 from popnet.engine.progress import Reporter
 from popnet.errors import StoreError
@@ -86,7 +86,10 @@ class Training:
         self._views = kept_views(plan, done)
         self._renewing = {m.id for m in members} & done.keys()
         self._checkpoint_seconds = checkpoint_seconds
-        self._narration, self._places = Narration(plan), 0
+        self._narration = Narration(plan)
+        self.at_once: list[int] = []
+        """For how many members there was room, each number that held in turn."""
+        self._bits = {program: next(iter(found)) for program, found in store.fingerprints().items()}
         self._keys: dict[str, str] = {}
         self._ready: deque[Job] = deque()
         self._waiting: dict[Path, list[Job]] = {}
@@ -107,7 +110,7 @@ class Training:
         """Train everything; what ends is entered at once, so an interruption loses only what is under way.
 
         Raises:
-            StoreError: the store cannot be written.
+            StoreError: the store cannot be written, or a device computes other bits than that of the members in it.
         """
         self._start(executor, reporter)
         while self._ready or executor.running:
@@ -116,7 +119,9 @@ class Training:
                 if isinstance(event, Done):
                     reporter.detail(self._narration.ends(job, event.finished))
             self._start(executor, reporter)  # first, so that nobody idles while the disk is waited for
-            self._record([(job, event.finished) for job, event in events if isinstance(event, Done)], reporter)
+            ended = [(job, event.finished) for job, event in events if isinstance(event, Done)]
+            agreeing = [(job, made) for job, made in ended if made is None or self._agrees(made.fingerprint)]
+            self._record(agreeing, reporter)
             for job, event in events:
                 self._handle(job, event, reporter)
             self._start(executor, reporter)
@@ -124,8 +129,8 @@ class Training:
 
     def _start(self, executor: Executor, reporter: Reporter) -> None:
         places = executor.capacity + len(executor.running)
-        if places != self._places:
-            self._places = places
+        if self.at_once[-1:] != [places]:
+            self.at_once.append(places)
             reporter.detail(self._narration.places(places))
         while self._ready and executor.capacity > 0:
             job = self._ready.popleft()
@@ -223,12 +228,37 @@ class Training:
             self._ready.extendleft(reversed(self._waiting.pop(path, [])))
         elif isinstance(event, Noted):
             reporter.message(event.text)
+        elif isinstance(event, Fingerprinted):
+            self._check_bits(job, event.fingerprint, event.place)
+        elif isinstance(event, Done) and event.finished is not None:
+            self._check_bits(job, event.finished.fingerprint, "the device")
         elif isinstance(event, Failed):
             if event.fatal:
                 raise StoreError(event.error)
             self._fail(job, event.error, event.seconds, reporter)
         elif isinstance(event, Died):
             self._retry(job, event, reporter)
+
+    def _agrees(self, fingerprint: str | None) -> bool:
+        """Whether graphs compute what those of the same program do, by which members in the store were trained."""
+        if fingerprint is None:
+            return True
+        program, _, bits = fingerprint.partition(":")
+        return self._bits.setdefault(program, bits) == bits
+
+    def _check_bits(self, job: Job, fingerprint: str | None, place: str) -> None:
+        """Raises StoreError where a device computes other bits than members in the store have."""
+        if fingerprint is None or self._agrees(fingerprint):
+            return
+        m = job.member
+        program, _, bits = fingerprint.partition(":")
+        raise StoreError(
+            f"{self._store.path}: {place} computes other bits ({bits[:12]}) for model {m.recipe.model.label!r} "
+            f"({m.recipe.precision}, batches of {m.recipe.batch_size}) than members here were trained with on "
+            f"{m.platform.device} ({self._bits[program][:12]}), so member {m.id} is not trained there: where something "
+            "else fills this GPU's memory, a library chose other kernels: free it and run the same command again; "
+            "else use another GPU, or another --store. What is finished is kept"
+        )
 
     def _advance(self, job: Job, epoch: int) -> None:
         if epoch > self._reached.get(_key(job), 0):

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS members (
     replica INTEGER NOT NULL, onset INTEGER NOT NULL, recipe TEXT NOT NULL, identity TEXT NOT NULL, views TEXT,
     labels TEXT, accuracy REAL, cross_entropy REAL, weights_digest TEXT, predictions_digest TEXT, error TEXT,
     seconds REAL, device TEXT NOT NULL, versions TEXT NOT NULL, finished TEXT NOT NULL,
-    features_digest TEXT, trajectory_digest TEXT, entry_digest TEXT);
+    features_digest TEXT, trajectory_digest TEXT, entry_digest TEXT, fingerprint TEXT);
 CREATE TABLE IF NOT EXISTS history (
     id TEXT NOT NULL, epoch INTEGER NOT NULL, learning_rate REAL, train_loss REAL, test_accuracy REAL,
     test_cross_entropy REAL, PRIMARY KEY (id, epoch));
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS history (
 
 _TABLES = {"members": COLUMNS, "history": ("id", *HISTORY)}
 
-_ADDED = ("features_digest", "trajectory_digest", "entry_digest")
+_ADDED = ("features_digest", "trajectory_digest", "entry_digest", "fingerprint")
 """Columns that a ledger lacks which was begun before they were; added when the next run takes the store."""
 
 _OF_FILES = ("features_digest", "trajectory_digest")
@@ -41,7 +41,7 @@ _OF_FILES = ("features_digest", "trajectory_digest")
 
 _EMPTY = (
     *("views", "labels", "accuracy", "cross_entropy", "weights_digest", "predictions_digest", "error", "seconds"),
-    *_OF_FILES,
+    *(*_OF_FILES, "fingerprint"),
 )
 """What an entry leaves null where it does not say otherwise."""
 
@@ -199,6 +199,21 @@ class Ledger:
             finally:
                 database.text_factory = str
 
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Id and fingerprint of each finished member that has one, in the order in which they were entered."""
+        with self.opened() as database:
+            if "fingerprint" not in _columns(database):
+                return []
+            try:
+                database.text_factory = _lenient
+                found = database.execute(
+                    "SELECT id, fingerprint FROM members WHERE status = 'done' AND fingerprint IS NOT NULL "
+                    "ORDER BY rowid"
+                ).fetchall()
+            finally:
+                database.text_factory = str
+        return [(key, text) for key, text in found if flaw({"id": key, "fingerprint": text}) is None]
+
     def salvage(self) -> Iterator[Entry]:
         """The entries of a damaged file that can be read and match their digests, row by row."""
         with (
@@ -265,7 +280,7 @@ class Ledger:
 
 
 def _add_columns(database: sqlite3.Connection) -> None:
-    there = {row[1] for row in database.execute("PRAGMA table_info(members)")}
+    there = _columns(database)
     missing = [column for column in _ADDED if column not in there]
     if not missing:
         return
@@ -273,8 +288,14 @@ def _add_columns(database: sqlite3.Connection) -> None:
     with database:
         for column in missing:
             database.execute(f"ALTER TABLE members ADD COLUMN {column} TEXT")
+        if "entry_digest" not in missing:
+            return  # a new column is null, which changes no digest; a new one would hide that an entry is damaged
         for (key,) in database.execute("SELECT id FROM members").fetchall():
             _seal(database, key)
+
+
+def _columns(database: sqlite3.Connection) -> set[str]:
+    return {row[1] for row in database.execute("PRAGMA table_info(members)")}
 
 
 def _write(database: sqlite3.Connection, row: Mapping[str, Any], history: History) -> None:

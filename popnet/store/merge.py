@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
         tell: is told of what is left out, since it is damaged.
 
     Raises:
-        StoreError: a member has different bits in the two, or an experiment another recipe or other data under the
-            same name, or the disk is too full: before anything is copied.
+        StoreError: a member has different bits in the two, or members of both were trained by graphs that compute
+            different ones, or an experiment has another recipe or other data under the same name, or the disk is too
+            full: before anything is copied.
     """
     damaged: dict[str, str] = {}
     for finding in member_damage(source):
@@ -87,6 +88,7 @@ def merge(into: Store, source: Store, tell: Callable[[str], None] = lambda text:
         if piece is not None:
             wanted.append(key)
             files.update(file.old for file in piece.files)
+    _check_fingerprints(into, source, damaged)
     _check_space(into, files)
     into.enter({**source.entered(), **_of_both(into, source)}, source.datasets())
     for first in range(0, len(wanted), _BATCH):
@@ -126,8 +128,8 @@ def _piece(into: Store, source: Store, entry: Entry) -> _Piece | None:
     elif entry.row["weights_digest"] != there.row["weights_digest"]:
         return None  # trained twice, on kernels that no seed controls: one of them is enough
     chosen = entry if wider else there
-    digests = {name: chosen.row.get(name) or entry.row.get(name) for name in ("features_digest", "trajectory_digest")}
-    row = {**chosen.row, **digests}
+    either = ("features_digest", "trajectory_digest", "fingerprint")
+    row = {**chosen.row, **{name: chosen.row.get(name) or entry.row.get(name) for name in either}}
     files = _files(into, source, entry)
     if wider:
         return _Piece(row, chosen.history, tuple(replace(file, new=renewed(file.new)) for file in files), renews=True)
@@ -145,6 +147,26 @@ def _check_same(into: Store, source: Store, entry: Entry, there: Entry) -> None:
                 f"member {entry.row['id']} has other bits in {source.path} than in {into.path} ({column} "
                 f"{str(entry.row[column])[:12]} and {str(there.row[column])[:12]}), and equal members must be equal: "
                 "find out which is right by training it again elsewhere, and remove the other store"
+            )
+
+
+def _check_fingerprints(into: Store, source: Store, left_out: Collection[str]) -> None:
+    """That members of both were trained by graphs that compute the same bits, where the data are the same."""
+    if any(into.datasets().get(name, data) != data for name, data in source.datasets().items()):
+        return  # which is refused as such
+    there = into.fingerprints()
+    for program, found in source.fingerprints().items():
+        first = {bits: (keys[0], into.path) for bits, keys in there.get(program, {}).items()}
+        for bits, keys in found.items():
+            for key in keys:
+                if key not in left_out:
+                    first.setdefault(bits, (key, source.path))
+        if len(first) > 1:
+            (bits, (key, folder)), (others, (other, place)) = list(first.items())[:2]
+            raise StoreError(
+                f"member {other} in {place} was trained by graphs that compute other bits ({others[:12]}) than those "
+                f"of member {key} in {folder} ({bits[:12]}), of the same program on the same kind of device: find out "
+                "which are right by training both again elsewhere, and remove the other store"
             )
 
 

@@ -105,6 +105,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "features_digest": _DIGEST,
     "trajectory_digest": _DIGEST,
     "entry_digest": _DIGEST,
+    "fingerprint": _matches("[0-9a-f]{24}:[0-9a-f]{64}", optional=True),
     "error": _is(str, type(None)),
     "seconds": _NUMBER,
     "device": _is(str),
@@ -113,6 +114,6 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "epoch": _is(int),
     **dict.fromkeys(HISTORY[1:], _NUMBER),
 }
-_ADDED_LATER = {"features_digest", "trajectory_digest", "entry_digest"}
+_ADDED_LATER = {"features_digest", "trajectory_digest", "entry_digest", "fingerprint"}
 COLUMNS = frozenset(_CHECKS) - set(HISTORY) - _ADDED_LATER
 """What every ledger says of a member."""

@@ -71,6 +71,7 @@ class Finished:
     seconds: float
     features_digest: str | None = None
     trajectory_digest: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,7 +366,7 @@ class Store:
             )
         for source in SOURCES:
             table[source] = [int(seed) for seed in table[source]]
-        hidden = ("identity", "views", "labels", "features_digest", "trajectory_digest", "entry_digest")
+        hidden = ("identity", "views", "labels", "features_digest", "trajectory_digest", "entry_digest", "fingerprint")
         return table.drop(columns=[name for name in hidden if name in table])
 
     def done(self) -> dict[str, frozenset[View]]:
@@ -379,6 +380,18 @@ class Store:
         with self.ledger.opened() as database:
             found = database.execute("SELECT id, error FROM members WHERE status <> 'damaged' AND error IS NOT NULL")
             return {str(key): str(error) for key, error in self.ledger.checked(found)}
+
+    def fingerprints(self) -> dict[str, dict[str, list[str]]]:
+        """What the CUDA graphs computed by which members were trained: by program and bits, the ids of these members.
+
+        A program is a recipe's graphs on one kind of device with one set of library versions, so that several bits of
+        one are a fault. Members that were trained on a CPU, or step by step, are left out.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        for key, fingerprint in self.ledger.fingerprints():
+            program, _, bits = fingerprint.partition(":")
+            found.setdefault(program, {}).setdefault(bits, []).append(key)
+        return found
 
     def _row(self, member_id: str) -> dict[str, Any]:
         with self.ledger.opened() as database:
@@ -510,6 +523,7 @@ def _finished_row(member: Member, finished: Finished) -> Row:
         predictions_digest=finished.predictions_digest,
         features_digest=finished.features_digest,
         trajectory_digest=finished.trajectory_digest,
+        fingerprint=finished.fingerprint,
         seconds=finished.seconds,
     )
 

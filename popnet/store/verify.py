@@ -19,7 +19,9 @@ from popnet.store.rows import flaw
 from popnet.store.store import DAMAGED, FILE_KINDS, Store
 
 Subject = TypeVar("Subject")
-Kind = Literal["ledger", "entry", "missing", "damaged", "half-written", "orphan", "left over", "set aside"]
+Kind = Literal[
+    "ledger", "entry", "missing", "damaged", "other bits", "half-written", "orphan", "left over", "set aside"
+]
 
 HARMLESS: frozenset[Kind] = frozenset({"half-written", "orphan", "left over", "set aside"})
 """Nothing that a member needs: `popnet store prune` removes it."""
@@ -42,7 +44,7 @@ def verify(store: Store) -> list[Finding]:
     problem = store.ledger.problem()
     if problem is not None:
         return [Finding("ledger", store.ledger.path, problem)]
-    found = [*member_damage(store), *label_damage(store), *checkpoint_damage(store)]
+    found = [*member_damage(store), *other_bits(store), *label_damage(store), *checkpoint_damage(store)]
     return found if store.in_use() else [*found, *leftovers(store)]
 
 
@@ -73,6 +75,20 @@ def _damage_of(store: Store, entries: Iterable[Entry]) -> Iterator[Finding]:
     for finding in _in_threads(_member_file, checks):
         if finding.kind != "damaged" or not _renewed_meanwhile(store, finding, recorded[finding.path]):
             yield finding
+
+
+def other_bits(store: Store) -> Iterator[Finding]:
+    """Members that were trained by other bits than more members of their program, by what their fingerprints say."""
+    for found in store.fingerprints().values():
+        most, *others = sorted(found, key=lambda bits: -len(found[bits]))
+        for bits in others:
+            fewer, more = found[bits], found[most]
+            text = (
+                f"{store.ledger.path}: {len(fewer)} member(s) such as {fewer[0]} were trained by graphs that compute "
+                f"other bits ({bits[:12]}) than those of {len(more)} such as {more[0]} ({most[:12]}), of the same "
+                "program on the same kind of device: train both again in another store to see which differs"
+            )
+            yield Finding("other bits", store.ledger.path, text, fewer[0])
 
 
 def label_damage(store: Store) -> Iterator[Finding]:

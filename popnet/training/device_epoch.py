@@ -15,6 +15,7 @@ from popnet import native
 from popnet.config import Augment
 from popnet.data.resident import ResidentImages
 from popnet.training.epochs import EpochPlan
+from popnet.training.waiting import on_host
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class DeviceEpoch:
 
     def losses(self) -> list[float]:
         """The losses of the epoch's steps; waits for them."""
-        return [float(loss) for loss in self._losses.cpu()]
+        return [float(loss) for loss in on_host(self._losses)]
 
     def batch(self, count: int) -> BatchBuffers:
         """The buffers of batches of `count` examples."""

@@ -20,6 +20,7 @@ from popnet.training.capture import first_line
 from popnet.training.memory import is_full
 from popnet.training.numerics import autocast, numerics
 from popnet.training.trainer import Parts
+from popnet.training.waiting import wait_for
 
 _WARM_UPS = 3
 """Eager runs before a capture: libraries load, and every kernel is launched once."""
@@ -101,14 +102,20 @@ class Graphs:
         return torch.stack(rows)
 
     def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        self._stream.synchronize()
+        wait_for(self._stream)
         graph = torch.cuda.CUDAGraph()
+        first: list[Exception] = []
         try:
             # other slots' threads go on with their replays, so only this thread is watched for what cannot be captured
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                function()
+                try:
+                    function()
+                except Exception as error:
+                    first.append(error)
+                    raise
         except RuntimeError as error:
-            if is_full(error):  # and not an error at the end of the capture, which so was in order
+            cause = (*first, error)[0]
+            if error is cause and is_full(error):  # the capture's end did not fail beside it
                 raise
-            raise CaptureFailed(f"a CUDA graph could not be captured: {first_line(error)}") from error
+            raise CaptureFailed(f"a CUDA graph could not be captured: {first_line(cause)}") from cause
         return graph

@@ -27,6 +27,8 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def numerics(device: torch.device, precision: str, hardware: bool = False) -> Iterator[None]:
     """Hold `EXCLUSIVE` with torch's switches set for one precision; on the CPU there is nothing to set.
 
+    Afterwards every switch stands as the program had it, whichever way it was set.
+
     Args:
         device: where the block computes.
         precision: `fp32` (no TF32 anywhere), `tf32`, `bf16` or `fp16`.
@@ -36,16 +38,9 @@ def numerics(device: torch.device, precision: str, hardware: bool = False) -> It
         if device.type != "cuda":
             yield
             return
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark)
-        deterministic = torch.are_deterministic_algorithms_enabled()
         try:
-            matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-            cudnn.deterministic, cudnn.benchmark = not hardware, hardware
-            torch.use_deterministic_algorithms(not hardware)
-            # else every `empty` is filled with NaN first
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            yield
+            with _tf32(precision == "tf32"), _deterministic(not hardware):
+                yield
         except RuntimeError as error:
             if "does not have a deterministic implementation" in str(error):
                 raise TrainingError(
@@ -53,9 +48,68 @@ def numerics(device: torch.device, precision: str, hardware: bool = False) -> It
                     "kernels with recipe.kernels.mode=hardware"
                 ) from error
             raise
+
+
+@contextlib.contextmanager
+def _deterministic(only: bool) -> Iterator[None]:
+    """Allow deterministic kernels alone, or whichever are fastest."""
+    cudnn, torch_deterministic = torch.backends.cudnn, torch.utils.deterministic
+    before = (cudnn.deterministic, cudnn.benchmark)
+    filled = torch_deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        cudnn.deterministic, cudnn.benchmark = only, not only
+        torch.use_deterministic_algorithms(only)
+        # else every `empty` is filled with NaN first
+        torch_deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        torch_deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Round the operands of float32 products to TF32, or nowhere.
+
+    PyTorch 2.9 has new switches beside the old ones, `allow_tf32`, and what is set by the new ones can no longer be
+    read by the old: that raises. So the old ones are left alone where there are new ones.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not hasattr(matmul, "fp32_precision"):
+        old = (matmul.allow_tf32, cudnn.allow_tf32)
+        try:
+            matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+            yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
-            torch.use_deterministic_algorithms(deterministic)
+            matmul.allow_tf32, cudnn.allow_tf32 = old
+        return
+    switches: tuple[Any, ...] = (cudnn, matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
+    before = _own_precisions(switches)
+    try:
+        for switch in switches:
+            switch.fp32_precision = "tf32" if allowed else "ieee"
+        yield
+    finally:
+        for switch, precision in zip(switches, before):
+            switch.fp32_precision = precision
+
+
+def _own_precisions(switches: tuple[Any, ...]) -> list[str]:
+    """What each is set to itself: `none` where it follows those above it, whose value it is read as otherwise.
+
+    Above all is `torch.backends.fp32_precision`, and then comes the first of `switches`.
+    """
+    above: Any = torch.backends
+    highest = above.fp32_precision
+    above.fp32_precision = "none"
+    own = [switches[0].fp32_precision]
+    switches[0].fp32_precision = "none"
+    own += [switch.fp32_precision for switch in switches[1:]]
+    switches[0].fp32_precision = own[0]
+    above.fp32_precision = highest
+    return own
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

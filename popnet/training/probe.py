@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from popnet import parts
 from popnet.data.resident import ResidentImages
-from popnet.errors import DeviceTooSmall
+from popnet.errors import DeviceTooSmall, TrainingError
 from popnet.protocol import Member
 from popnet.training.capture import LatestOperation, first_line
 from popnet.training.memory import is_full
@@ -32,7 +33,8 @@ def capture_fails(member: Member, train: ResidentImages, classes: int) -> str | 
     """
     examples = member.recipe.batch_size + len(train) % member.recipe.batch_size
     shape = (min(examples, len(train)), *train.images.shape[1:])
-    content = (sys.path, (member, shape, train.mean, train.std, classes, str(train.images.device)))
+    trial = (member, shape, train.mean, train.std, classes, str(train.images.device))
+    content = (sys.path, parts.handed_on(), trial)
     command = [sys.executable, "-m", "popnet.training.probe"]
     try:
         ended = subprocess.run(command, input=pickle.dumps(content), capture_output=True, timeout=_SECONDS, check=False)
@@ -48,11 +50,14 @@ def capture_fails(member: Member, train: ResidentImages, classes: int) -> str | 
 
 def main() -> None:
     """Capture what standard input describes; an error ends the process with what it says and the operation before."""
-    path, content = pickle.load(sys.stdin.buffer)
+    path, functions, trial = pickle.load(sys.stdin.buffer)
     sys.path.extend(folder for folder in path if folder not in sys.path)
+    parts.receive(functions)
     with LatestOperation() as latest:
         try:
-            _try(*content)
+            _try(*trial)
+        except TrainingError:
+            return  # no failure of a capture: the member meets it too, and fails by its own name
         except Exception as error:  # a user's code may raise whatever it likes
             print(
                 first_line(error) + ("" if latest.name is None else f", in {latest.name} or after it"), file=sys.stderr

@@ -24,9 +24,9 @@ class Rack:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._lock = threading.Lock()
-        self._made = 0
         self._streams: list[torch.cuda.Stream] = []
-        self._bits: dict[Hashable, str] = {}
+        self._taken: set[int] = set()
+        self._bits: dict[str, str] = {}
         self._obstacles: dict[Hashable, str | None] = {}
         self._trials = threading.Lock()
 
@@ -35,19 +35,25 @@ class Rack:
         with self._lock:
             if self._streams:
                 return self._streams.pop()
-            if self._made == MOST_SLOTS:
-                raise DeviceTooSmall(f"a device trains at most {MOST_SLOTS} members at once")
-            self._made += 1
-            with torch.cuda.device(self.device):
-                return torch.cuda.Stream(self.device)
+            for _ in range(MOST_SLOTS):  # whoever else asks PyTorch for streams moves the turn on
+                with torch.cuda.device(self.device):
+                    stream = torch.cuda.Stream(self.device)
+                if stream.cuda_stream not in self._taken:
+                    self._taken.add(stream.cuda_stream)
+                    return stream
+            raise DeviceTooSmall(f"a device trains at most {MOST_SLOTS} members at once")
 
     def give_back(self, stream: torch.cuda.Stream) -> None:
         """Take back a stream on which all work is done."""
         with self._lock:
             self._streams.append(stream)
 
-    def agrees(self, program: Hashable, bits: str) -> bool:
-        """Whether a program came to the same bits in every slot so far; the first slot's are the measure."""
+    def bits(self, program: str) -> str | None:
+        """What a program came to in the first slot that was set up for it, which is the measure of the others."""
+        return self._bits.get(program)
+
+    def agrees(self, program: str, bits: str) -> bool:
+        """Whether a program came to the same bits as in the first slot, which is this one where there was none."""
         return self._bits.setdefault(program, bits) == bits
 
     def obstacle(self, program: Hashable, trial: Callable[[], str | None]) -> str | None:

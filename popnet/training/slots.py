@@ -5,18 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from popnet.config import Recipe, digest_of
 from popnet.data.resident import Images, ResidentImages
-from popnet.errors import DeviceTooSmall
+from popnet.errors import DeviceTooSmall, TrainingError
 from popnet.models.registry import TORCHVISION_PREFIX
-from popnet.protocol import HARDWARE, ORIGINAL, Member, Seeds, View, steps_per_epoch
+from popnet.protocol import HARDWARE, ORIGINAL, REVISION, Member, Platform, Seeds, View, steps_per_epoch
 from popnet.store import digest
 from popnet.training.capture import uncaptured_operation, uncaptured_part
 from popnet.training.device_epoch import DeviceEpoch
@@ -26,12 +27,19 @@ from popnet.training.numerics import EXCLUSIVE, autocast, numerics
 from popnet.training.probe import capture_fails
 from popnet.training.rack import Rack
 from popnet.training.trainer import Parts, Trainer, initialised_model, make_parts
+from popnet.training.waiting import on_host, wait_for
 
 _IN_FLIGHT = 32
 """Steps that are enqueued before the host waits for the last but as many."""
 
-_NOT_CAPTURED = ("epochs", "schedule", "evaluate_every", "threads", "features")
-"""Keys of a recipe that its graphs do not depend on: the rates stand in a table, an epoch is replays."""
+_NOT_CAPTURED = ("epochs", "schedule", "evaluate_every", "threads", "kernels")
+"""Keys of a recipe that its graphs do not depend on, beside the optimiser's rate: rates and orders stand in a table, an
+epoch is replays, and whether kernels of the device's own choice are used is kept apart."""
+
+_FINGERPRINT = 1
+"""Raised with whatever a fingerprint is taken of, so that those in stores are not held against other ones."""
+
+_PROGRAM_DIGITS = 24
 
 
 class SlotTrainer(Trainer):
@@ -47,7 +55,7 @@ class SlotTrainer(Trainer):
         views: Sequence[View],
     ) -> None:
         super().__init__(member, train, test, classes, views, slot.parts)
-        self._slot = slot
+        self._slot, self.fingerprint = slot, slot.fingerprint
         self._planned: tuple[int, EpochPlan] | None = None
 
     def _train_epoch(self, epoch: int) -> float:
@@ -105,7 +113,7 @@ class SlotTrainer(Trainer):
         with EXCLUSIVE:  # it allocates, and another slot may be capturing
             logits = graphs.evaluate(self._test, views, self.recipe.evaluation_batch, self._hardware())
         self.on_step()
-        return self._finite(logits.cpu())
+        return self._finite(on_host(logits))
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,11 @@ class _Program:
     examples: int
     tests: int
     hardware: tuple[bool, ...]
+
+    def key(self, platform: Platform) -> str:
+        """What its deterministic graphs are known by, on a kind of device, in any process and store."""
+        of_device = [platform.device, dict(platform.versions), REVISION, _FINGERPRINT]
+        return digest_of([self.recipe, self.examples, self.tests, *of_device])[:_PROGRAM_DIGITS]
 
 
 class Slot:
@@ -141,6 +154,8 @@ class Slot:
         """The captured graphs; None where the recipe cannot be captured."""
         self.epoch: DeviceEpoch | None = None
         """What the graphs read and write; None where there are none."""
+        self.fingerprint: str | None = None
+        """PROGRAM:BITS, which deterministic graphs these are and what they compute; None where there are none."""
 
     @property
     def parts(self) -> Parts:
@@ -158,10 +173,11 @@ class Slot:
 
         Raises:
             DeviceTooSmall: this slot computes other bits than the first one.
+            TrainingError: the model's kernels give other bits at every run.
             torch.OutOfMemoryError: the device is full.
         """
         self.prepare(member, train, test, classes)
-        self._load(member, train, classes)
+        self._load(member.recipe, initialised_model(member.recipe, member.init_seed, train.train_shape, classes))
         return SlotTrainer(self, member, train, test, classes, views)
 
     def prepare(self, member: Member, train: Images, test: Images, classes: int) -> None:
@@ -174,14 +190,14 @@ class Slot:
         if self._capture and self._can_capture(program, member, train, classes):
             assert isinstance(train, ResidentImages)
             assert isinstance(test, ResidentImages)
-            self._capture_all(program, member, train, test)
+            self._capture_all(program, member, train, test, classes)
         self._program = program
 
     def clear(self) -> None:
         """Give the slot's memory back."""
-        self._stream.synchronize()
+        wait_for(self._stream)
         with EXCLUSIVE:  # no capture may be under way
-            self._program = self._parts = self.graphs = self.epoch = None
+            self._program = self._parts = self.graphs = self.epoch = self.fingerprint = None
             torch.cuda.empty_cache()
 
     def close(self) -> None:
@@ -199,7 +215,8 @@ class Slot:
             self.graphs.train(count, hardware)
 
     def synchronize(self) -> None:
-        self._stream.synchronize()
+        """Wait until all that was enqueued is done."""
+        wait_for(self._stream)
 
     def _can_capture(self, program: _Program, member: Member, train: Images, classes: int) -> bool:
         recipe = member.recipe
@@ -232,47 +249,84 @@ class Slot:
 
         return run
 
-    def _capture_all(self, program: _Program, member: Member, train: ResidentImages, test: ResidentImages) -> None:
-        recipe, parts = member.recipe, self.parts
+    def _capture_all(
+        self, program: _Program, member: Member, train: ResidentImages, test: ResidentImages, classes: int
+    ) -> None:
+        recipe, parts, plain = member.recipe, self.parts, _plain(member)
         steps = steps_per_epoch(recipe, len(train))
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         epoch = DeviceEpoch(train, recipe.augment, recipe.batch_size, steps, dtype, parts.layout)
         graphs = Graphs(parts, recipe.precision, self._stream)
-        epoch.enter(epoch_plan(_plain(member), 0, len(train), [0.01] * steps))
-        trainer = Trainer(_plain(member), train, test, 0, (), parts)
+        epoch.enter(epoch_plan(plain, 0, len(train), [0.01] * steps))
+        trainer = Trainer(plain, train, test, 0, (), parts)
         counts = {min(recipe.batch_size, len(train) - step * recipe.batch_size) for step in (0, steps - 1)}
+        sizes = {min(recipe.evaluation_batch, len(test)), len(test) % recipe.evaluation_batch} - {0}
         for hardware in program.hardware:
             for count in sorted(counts, reverse=True):
                 step = partial(trainer.device_step, epoch, count)
                 graphs.capture_training(count, hardware, step, epoch.rewind)
-            sizes = {min(recipe.evaluation_batch, len(test)), len(test) % recipe.evaluation_batch} - {0}
             for size in sorted(sizes, reverse=True):
                 graphs.capture_evaluation(test.buffer(size, dtype, parts.layout), hardware)
-            if not hardware and not self._rack.agrees(
-                replace(program, hardware=()), self._fingerprint(graphs, epoch, test, recipe.evaluation_batch)
-            ):
-                raise DeviceTooSmall("for lack of memory a library chose other kernels than for the members beside it")
+        if False in program.hardware:
+            start = initialised_model(recipe, plain.init_seed, train.train_shape, classes)
+            seen = test.first(sum(sizes))  # a batch of each size
+            key = program.key(member.platform)
+            bits = self._checked_bits(recipe, key, lambda: self._bits(graphs, epoch, seen, recipe, start))
+            self.fingerprint = f"{key}:{bits}"
         self.graphs, self.epoch = graphs, epoch
 
-    def _fingerprint(self, graphs: Graphs, epoch: DeviceEpoch, test: ResidentImages, evaluation_batch: int) -> str:
-        """What every captured graph makes of weights and batches that are equal in all slots, as one digest."""
-        for count, hardware in graphs.sizes:
-            epoch.rewind()
-            graphs.train(count, hardware)
-        with EXCLUSIVE:  # as in `SlotTrainer._predict`
-            logits = graphs.evaluate(test, (ORIGINAL,), evaluation_batch, False)
-        return digest({"weights": self.parts.flat.values.cpu(), "logits": logits.cpu()})
+    def _checked_bits(self, recipe: Recipe, key: str, compute: Callable[[], str]) -> str:
+        """What the graphs compute: the same as in the first slot, or, in the first, twice the same.
 
-    def _load(self, member: Member, train: Images, classes: int) -> None:
-        """Bring everything to the state before the member's first step."""
-        source = initialised_model(member.recipe, member.init_seed, train.train_shape, classes)
+        Raises:
+            TrainingError: they compute other bits from the same state, so that no slot can be held against another.
+            DeviceTooSmall: they compute the same bits each time, but others than those of the first slot.
+        """
+        bits = compute()
+        if bits == self._rack.bits(key):
+            return bits
+        if bits != compute():
+            raise TrainingError(
+                f"model {recipe.model.label!r} is not deterministic on {self._device.type}: its graphs gave different "
+                "bits from the same weights and images, by an operation that PyTorch takes for deterministic: replace "
+                "the operation, or vary kernels with recipe.kernels.mode=hardware"
+            )
+        if not self._rack.agrees(key, bits):
+            raise DeviceTooSmall("for lack of memory a library chose other kernels than for the members beside it")
+        return bits
+
+    def _bits(self, graphs: Graphs, epoch: DeviceEpoch, test: ResidentImages, recipe: Recipe, start: nn.Module) -> str:
+        """What every deterministic graph makes of one state and one batch, in one digest.
+
+        Each time, and in every slot and process, that is the state before the first step of the member whose seeds are
+        1, and its first batch: what the warm-ups made of the weights, perhaps by other kernels, does not count.
+        """
+        parts = self.parts
+        self._load(recipe, start)
+        if parts.scale is not None:  # at the first scale an update may overflow, and one that is left out says little
+            parts.scale.load({"scale": torch.ones(1), "clean": torch.zeros(1)})
+        losses = []
+        for count, hardware in graphs.sizes:
+            if not hardware:
+                epoch.rewind()
+                graphs.train(count, hardware)
+                losses.append(epoch.losses()[0])
+        with EXCLUSIVE:  # as in `SlotTrainer._predict`
+            logits = graphs.evaluate(test, (ORIGINAL,), recipe.evaluation_batch, False)
+        made = {f"model.{name}": value for name, value in parts.model.state_dict().items()}
+        made |= {f"optimizer.{name}": value for name, value in parts.optimizer.state().items()}
+        made |= {"losses": torch.tensor(losses), "logits": logits}
+        return digest({name: on_host(value) for name, value in made.items()})
+
+    def _load(self, recipe: Recipe, source: nn.Module) -> None:
+        """Bring everything to the state before a first step, with the weights of `source`."""
         tensors = dict(source.named_parameters()) | dict(source.named_buffers())
         model = self.parts.model
         with torch.no_grad():
             for name, value in (*model.named_parameters(), *model.named_buffers()):
                 value.copy_(tensors[name])
         self.parts.flat.gradients.zero_()
-        if member.recipe.optimizer.import_path is None:
+        if recipe.optimizer.import_path is None:
             self.parts.optimizer.reset()
         if self.parts.scale is not None:
             self.parts.scale.reset()
@@ -280,6 +334,7 @@ class Slot:
 
 def _program(member: Member, examples: int, tests: int) -> _Program:
     recipe = {key: value for key, value in member.recipe.canonical().items() if key not in _NOT_CAPTURED}
+    recipe["optimizer"] = {key: value for key, value in recipe["optimizer"].items() if key != "lr"}
     uses = {member.recipe.kernels.mode == "hardware" and s.kernels == HARDWARE for s in (member.seeds, member.base)}
     return _Program(digest_of(recipe), examples, tests, tuple(sorted(uses)))
 

@@ -33,6 +33,7 @@ from popnet.training.optimizers import FlatParameters, Stepper, build
 from popnet.training.perturbations import perturb
 from popnet.training.schedules import learning_rates
 from popnet.training.stabilisers import WeightAverage, clip, normal_offsets
+from popnet.training.waiting import on_host
 
 HISTORY = ("epoch", "learning_rate", "train_loss", "test_accuracy", "test_cross_entropy")
 """Columns of a member's history, one row for each epoch; test metrics are NaN in epochs that were not evaluated."""
@@ -120,6 +121,7 @@ class Trainer:
 
     Attributes:
         on_step: is called after each training step and each batch of an evaluation: a sign of progress.
+        fingerprint: what the graphs that it replays compute (see `popnet.training.slots.Slot`); None without graphs.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Trainer:
         self._averaging = None if recipe.averaging is None else WeightAverage(recipe.averaging, self._flat)
         self._trajectory: list[Tensor] = []
         self.on_step: Callable[[], None] = nobody
+        self.fingerprint: str | None = None
 
     def run(self, until: int | None = None, progress: Progress | None = None) -> None:
         """Train up to the end of epoch `until` (default: all epochs).
@@ -265,16 +268,16 @@ class Trainer:
             labels = self._train.labels[indices]
             noise = self.recipe.weight_noise
             if noise is None:
-                loss = float(self._backward(images, labels, precision))
+                losses = [self._backward(images, labels, precision)]
             else:
                 offsets = normal_offsets(noise, self._flat, stochastic, epoch, step)
                 with contextlib.closing(offsets):
-                    loss = sum(float(self._backward(images, labels, precision)) for _ in offsets) / noise.samples
+                    losses = [self._backward(images, labels, precision) for _ in offsets]
                 self._flat.gradients.div_(noise.samples)
             self._update(float(now["rate"]))
             if self._averaging is not None:
                 self._averaging.after_step(epoch)
-        return loss
+        return sum(float(on_host(loss)) for loss in losses) / len(losses)  # others may compute while it waits
 
     def device_step(self, epoch: DeviceEpoch, count: int) -> None:
         """The next step of an epoch, `count` examples, as one sequence of kernels that a CUDA graph can hold.
@@ -379,7 +382,7 @@ class Trainer:
                     batches.append(self.model(images).float())
                     self.on_step()
                 rows.append(torch.cat(batches))
-        return self._finite(torch.stack(rows).cpu())
+        return self._finite(on_host(torch.stack(rows)))
 
     def _finite(self, logits: Tensor) -> NDArray[np.float32]:
         if not torch.isfinite(logits).all():
@@ -407,7 +410,9 @@ class Trainer:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         if (shape, dtype) not in self._buffers:
             layout = self._parts.layout
-            self._buffers[shape, dtype] = torch.empty(shape, dtype=dtype, device=self._device, memory_format=layout)
+            with torch.inference_mode(False):  # evaluation may ask first, and training may use it then
+                made = torch.empty(shape, dtype=dtype, device=self._device, memory_format=layout)
+            self._buffers[shape, dtype] = made
         return self._buffers[shape, dtype]
 
 
