@@ -320,7 +320,7 @@ def test_onset_follows_the_constants_until_its_epoch(monkeypatch: pytest.MonkeyP
 
 def test_predictions_before_the_first_step_move_no_bit() -> None:
     """Evaluation and training share the memory of batches that have one size."""
-    m = engine.plan(experiment(recipe={"evaluation_batch": 16}), "cpu").members[0]
+    m = plan(experiment(recipe={"evaluation_batch": 16})).members[0]
     assert m.recipe.batch_size == 16
     first, asked = make_trainer(m), make_trainer(m)
     asked.predictions()
