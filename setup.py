@@ -32,6 +32,10 @@ def program(name: str) -> str:
     return name
 
 
+_DEFAULTS = ("-DPOPNET_CUDA=AUTO", "-DPOPNET_CHECK=OFF", "-DPOPNET_CUDA_ARCHITECTURES=")
+"""Said every time, since the build folder remembers what an earlier call was told."""
+
+
 class BuildWithCMake(build_ext):
     """One CMake build for the one extension; its folder under build/ is kept, so that the next build is short."""
 
@@ -44,6 +48,7 @@ class BuildWithCMake(build_ext):
             f"-DCMAKE_MAKE_PROGRAM={program('ninja')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            *_DEFAULTS,
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]
         subprocess.run(configure, check=True)

@@ -25,7 +25,11 @@ def train_beside(slots: Sequence[Slot], members: Sequence[Member], sets: Any) ->
 
     def train(slot: Slot, m: Member) -> Bits:
         with slot.entered():
-            made = slot.trainer(m, *sets, (ORIGINAL,))
+            try:
+                made = slot.trainer(m, *sets, (ORIGINAL,))
+            except BaseException:
+                begin.abort()  # or the others would wait for this one
+                raise
             begin.wait(300)
             made.run()
             return digest(made.weights()), digest(made.prediction_tensors()), str(made.history)

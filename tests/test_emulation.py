@@ -29,6 +29,7 @@ from planted import FAULTS, Fault  # noqa: E402
 from rewrite import launches_as_calls, shared_as_references  # noqa: E402
 
 PROGRAMS = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}"
+CORES = len(os.sched_getaffinity(0))
 needs_compiler = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64, whose stacks the emulation switches"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
@@ -46,16 +47,16 @@ KERNEL_TESTS = ("native", "fused", "fo_pool", "random", "metrics_exact", "langua
 
 def test_a_launch_becomes_a_call() -> None:
     text = "x;\nns::name<A<int>, 4><<<dim3(a, b),\n    kThreads, 0, stream>>>(f(x), y);\nz;\n"
-    made = launches_as_calls(text)
+    made = launches_as_calls(text, "a.cu")
     assert made.splitlines()[0] == "x;"
     assert made.splitlines()[3] == "z;"
     call = " ".join(made.splitlines()[1:3])
     assert call.startswith("::emulation::launch(dim3(a, b),")
-    assert call.endswith('0, stream, "ns::name", [&] { ns::name<A<int>, 4>(f(x), y); });')
+    assert call.endswith('0, stream, "a.cu:ns::name", [&] { ns::name<A<int>, 4>(f(x), y); });')
     with pytest.raises(ValueError, match=r"line 2: a launch that does not read <<<...>>>\(...\)"):
-        launches_as_calls("\nname<<<1, 2>>>;")
+        launches_as_calls("\nname<<<1, 2>>>;", "a.cu")
     with pytest.raises(ValueError, match="line 1: a bracket that is never closed"):
-        launches_as_calls("name<<<1, 2>>>(x;")
+        launches_as_calls("name<<<1, 2>>>(x;", "a.cu")
 
 
 def test_a_shared_variable_becomes_a_reference() -> None:
@@ -113,14 +114,13 @@ def plain() -> Path:
 
 
 def kernels_of(folder: Path) -> set[str]:
-    """The names of all kernels in the .cu and .cuh files of a folder."""
+    """All kernels in the .cu and .cuh files of a folder, as `file:kernel`."""
     pattern = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(.*?\)\s*)?(\w+)\(", re.DOTALL)
     files = [path for path in folder.rglob("*") if path.suffix in (".cu", ".cuh")]
-    return {name for path in files for name in pattern.findall(path.read_text())}
+    return {f"{path.name}:{name}" for path in files for name in pattern.findall(path.read_text())}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.usefixtures("plain")
 class TestEmulated:
     pytestmark = needs_compiler
 
@@ -187,10 +187,11 @@ class TestWatch:
     pytestmark = needs_compiler
 
     def test_no_race_no_read_of_what_nobody_wrote_nothing_misaligned(self) -> None:
-        """In two orders at once; in one of them threads are interrupted between accesses too."""
+        """In several orders, in one of them with threads interrupted between accesses, in one with small grids."""
         folder = build("WATCH", "popnet_check")
-        orders = ({"EMULATION_SEED": "3"}, {"EMULATION_SEED": "4", "EMULATION_INTERRUPT": "20"})
-        with ThreadPoolExecutor(len(orders)) as threads:
+        interrupted = {"EMULATION_SEED": "4", "EMULATION_INTERRUPT": "20"}
+        orders = ({"EMULATION_SEED": "3"}, interrupted, {"EMULATION_MOST_BLOCKS": "2"})
+        with ThreadPoolExecutor(CORES) as threads:
             command = [str(folder / "popnet_check"), "--small"]
             for said in threads.map(lambda order: run(command, **order), orders):
                 assert re.search(r" 0 complaints, [1-9]\d+ watched accesses$", said, re.MULTILINE)
@@ -204,23 +205,26 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[Fault, Future[bool]]
     """Whether each planted fault is found; as many are planted at once as there are cores."""
     places = {fault: tmp_path_factory.mktemp("fault") for fault in FAULTS}
     folders = {flavour: build(flavour, "popnet_check") for flavour in sorted({fault.flavour for fault in FAULTS})}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(CORES) as threads:
         return {
             fault: threads.submit(is_found, fault, folders[fault.flavour], place) for fault, place in places.items()
         }
 
 
 def is_found(fault: Fault, folder: Path, place: Path) -> bool:
+    """Whether one of the schedules ends in an error that the program without the fault does not end in."""
     program = planted(fault, folder, place)
     for settings in SCHEDULES.values():
-        command = [str(program), "--small", fault.checks]
-        ended = subprocess.run(
-            command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert "no check has such a name" not in ended.stderr
-        if ended.returncode != 0:
+        found, sound = (checked(each, fault.checks, settings) for each in (program, folder / "popnet_check"))
+        assert sound == 0, f"without the fault, {fault.checks!r} fails too"
+        if found != 0:
             return True
     return False
+
+
+def checked(program: Path, checks: str, settings: dict[str, str]) -> int:
+    command, variables = [str(program), "--small", checks], {**os.environ, **settings, "ASAN_OPTIONS": LEAKS}
+    return subprocess.run(command, env=variables, capture_output=True, check=False, timeout=300).returncode
 
 
 @pytest.mark.slow

@@ -83,6 +83,19 @@ def test_tf32_is_as_the_program_had_it() -> None:
         assert [set(found) for found in inside] == [{"ieee"}, {"tf32"}, {"ieee"}], key
 
 
+@pytest.mark.skipif(not NEW, reason="needs PyTorch 2.9, whose new switches for TF32 the old ones cannot read")
+def test_code_that_reads_the_old_switches_is_told_of_the_new_ones() -> None:
+    """In a process of its own: once read there, the old switches stay in use."""
+    code = """
+import torch
+from popnet.training.numerics import numerics
+with numerics(torch.device("cuda"), "fp32"), torch.backends.cudnn.flags(enabled=False):
+    pass
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "TrainingError: code of the recipe uses PyTorch's old switches for TF32" in ended.stderr
+
+
 def switches() -> dict[str, Any]:
     cudnn = torch.backends.cudnn
     return {

@@ -432,6 +432,8 @@ def failed_capture(raised: Exception | None, at_end: Exception | None, monkeypat
         (native.CudaError("augment: CUDA out of memory"), True, False),
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), False, True),
         (torch.AcceleratorError("CUDA error: out of memory"), True, False),
+        (RuntimeError("CUDA driver error: unspecified launch failure"), False, True),
+        (RuntimeError("CUDA driver error: out of memory"), True, False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), False, True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True, False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
@@ -467,6 +469,25 @@ def test_slots_that_compute_other_bits_are_refused(monkeypatch: pytest.MonkeyPat
         with pytest.raises(DeviceTooSmall, match="chose other kernels"), trainer_in(Slot(rack), m):
             pass
     assert_same(m, Slot(rack))
+
+
+def test_a_checkpoint_of_other_bits_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is cut short leaves no finished member, but a checkpoint, which says by what it was trained."""
+    m = rows()["init"][1]
+    with monkeypatch.context() as patch:
+        compute_other_bits(patch)
+        with trainer_in(Slot(Rack(CPU)), m) as other:
+            other.run(until=1)
+            state = other.checkpoint()
+    with trainer_in(Slot(Rack(CPU)), m) as made:
+        before = {name: value.clone() for name, value in made.weights().items()}
+        with pytest.raises(StoreError, match="trained by graphs that compute other bits"):
+            made.restore(state)
+        assert made.epoch == 0
+        assert all(torch.equal(value, made.weights()[name]) for name, value in before.items())
+        made.restore({name: value for name, value in state.items() if name != "fingerprint"})  # as from before
+        assert made.epoch == 1
+        made.restore(made.checkpoint())
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
@@ -639,6 +660,25 @@ def test_a_worker_whose_device_is_lost_ends(
     assert codes == [1]
     assert sent == [(1, Lost(f"{type(error).__name__}: {str(error).splitlines()[0]}"))]
     assert str(error) in capsys.readouterr().err
+
+
+def test_a_device_that_is_lost_while_a_seat_closes_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every job that trains there would count as the one to blame."""
+    ended = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda died: ended.set())
+
+    class Broken(Slot):
+        def close(self) -> None:
+            raise native.CudaError("slot: an illegal memory access was encountered")
+
+    def fill(job: Job, seat: Any, emit: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sent: list[Any] = []
+    cohort = Cohort(1, lambda: Broken(Rack(CPU)), fill, sent.append, sent.append)
+    cohort.start(1, Job(rows()["init"][0], (ORIGINAL,), "data", ()))
+    assert ended.wait(60)
+    assert sent == [(1, Lost("CudaError: slot: an illegal memory access was encountered"))]
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

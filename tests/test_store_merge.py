@@ -167,6 +167,14 @@ def test_members_trained_by_other_bits_are_not_brought_together(tmp_path: Path) 
     assert Store(tmp_path / "all").fingerprints() == Store(one).fingerprints()
 
 
+def test_a_store_that_disagrees_with_itself_takes_what_agrees_with_some_of_it(tmp_path: Path) -> None:
+    """What is wrong there is for `verify` to say."""
+    one, other = folders(tmp_path, ([INIT], 2), ([{"name": "shuffle", "vary": ["shuffle"]}], 3))
+    set_fingerprints(Store(one), [f"{'a' * 24}:{'1' * 64}", f"{'a' * 24}:{'2' * 64}"])
+    set_fingerprints(Store(other), [f"{'a' * 24}:{'2' * 64}", None, None])
+    assert merged(one, other)[0].left == ()
+
+
 def test_what_is_left_out_for_its_damage_says_nothing_of_the_bits(tmp_path: Path) -> None:
     one, other = folders(tmp_path, ([INIT], 2), ([{"name": "shuffle", "vary": ["shuffle"]}], 3))
     set_fingerprints(Store(one), [f"{'a' * 24}:{'1' * 64}"] * 2)

@@ -9,7 +9,7 @@
 
 #include "common/cuda_error.h"
 
-// The blocks of a launch at most. Set lower, every loop over the rest loops, which is for tests.
+// The most blocks of a launch whose threads stride over what is left. Tests set it to 2, so that they do.
 #if !defined(POPNET_MOST_BLOCKS)
 #define POPNET_MOST_BLOCKS (1 << 20)
 #endif

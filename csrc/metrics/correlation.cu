@@ -113,12 +113,12 @@ __global__ void square_ranks(DigitSums* squares, const int32_t* ranks, int64_t v
 
 // One thread a member: mean 0 and the norm of its ranks; the squares are cleared for what comes next.
 __global__ void rank_norms(double2* mean_and_norm, DigitSums* squares, int64_t members) {
-    for (int64_t m = first_item(); m < members; m += item_stride()) {
-        uint64_t high, low;
-        combine(high, low, squares[m]);
-        mean_and_norm[m] = double2{0.0, sqrt(nearest_double(high, low))};
-        squares[m] = DigitSums{};
-    }
+    int64_t m = first_item();
+    if (m >= members) return;
+    uint64_t high, low;
+    combine(high, low, squares[m]);
+    mean_and_norm[m] = double2{0.0, sqrt(nearest_double(high, low))};
+    squares[m] = DigitSums{};
 }
 
 __device__ double add_lanes(double* lanes, double value) {
@@ -191,8 +191,8 @@ __global__ void add_units(uint64_t* sums, const Value* rows, const double2* mean
 }
 
 __global__ void write_squares(uint64_t* out, const DigitSums* squares, int64_t members) {
-    for (int64_t m = first_item(); m < members; m += item_stride())
-        combine(out[2 * m + 1], out[2 * m], squares[m]);
+    int64_t m = first_item();
+    if (m < members) combine(out[2 * m + 1], out[2 * m], squares[m]);
 }
 
 constexpr size_t aligned(size_t bytes) {

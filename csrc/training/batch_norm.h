@@ -6,7 +6,7 @@
 // channels_last, rows = images * height * width), of type float32, bfloat16, float16 or float64; all other
 // arrays are float64 where those are, else float32 ("Real").
 //
-// The order of every sum follows from the shape alone (batch_norm_partition.h), so that the result does not
+// The order of every sum follows from the shape alone (batch_norm_element.h), so that the result does not
 // depend on threads or device. With pivot = x[0, c] and d = x - pivot in Real:
 //   sum = sum of d,  squares = sum of fma(d, d, .)                        per lane in Real, merged in float64
 //   mean = pivot + sum / rows,  variance = max(squares / rows - (sum / rows)^2, 0)

@@ -74,6 +74,14 @@ class Cohort:
         thread.start()
 
     def _run(self, number: int, job: Job) -> None:
+        try:
+            self._serve(number, job)
+        except Exception as error:
+            if is_lost(error):
+                self.give_up(number, error)
+            raise
+
+    def _serve(self, number: int, job: Job) -> None:
         seat: Seat | None = None
         try:
             seat = self._take()
@@ -81,7 +89,6 @@ class Cohort:
                 self._train(job, seat, lambda event: self._send(number, event))
         except Exception as error:  # nothing may end a thread in silence
             if is_lost(error):
-                self.give_up(number, error)
                 raise
             if is_full(error):
                 self._shrink(number, seat, error)
@@ -91,7 +98,7 @@ class Cohort:
             self._leave(seat)
 
     def give_up(self, number: int, error: Exception) -> None:
-        """Say that the device is lost, and which job met that; the process must end now."""
+        """Say that the device is lost, and which job noticed that; the process must end now."""
         self._send(number, Lost(f"{type(error).__name__}: {first_line(error)}"))
 
     def _take(self) -> Seat:

@@ -64,7 +64,12 @@ class GpuWorker:
                 return
             number, job = message
             if not self._sized:
-                self._choose_size(number, job)
+                try:
+                    self._choose_size(number, job)
+                except Exception as error:
+                    if is_lost(error):
+                        self._cohort.give_up(number, error)
+                    raise
             self._cohort.start(number, job)
 
     def _announce(self, size: int) -> None:
@@ -87,7 +92,6 @@ class GpuWorker:
                 slots = sizing.choose(slots[0], lambda: self._prepared(job, note))
         except Exception as error:
             if is_lost(error):
-                self._cohort.give_up(number, error)
                 raise
             for slot in slots:  # the job meets the same error, and reports it
                 slot.close()

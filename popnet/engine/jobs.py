@@ -113,7 +113,10 @@ class Died:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker's last words, with the number of the job that met the error: nothing more is computed in its process."""
+    """A worker's last words, with the number of the job that noticed the error: its process computes nothing more.
+
+    That job need not have caused it: errors of CUDA belong to the process, and the first call to end reports them.
+    """
 
     error: str
 

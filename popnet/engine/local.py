@@ -163,7 +163,7 @@ class LocalExecutor:
         return [(job, event)]
 
     def _give_back(self, worker: _Worker, number: int, last: Lost) -> list[tuple[Job, Event]]:
-        """The jobs of a worker whose device is lost: only the one that met the error may be to blame."""
+        """The jobs of a worker whose device is lost: only the one that noticed the error counts."""
         _end(worker.process)
         self._bury(worker)
         reason = f"the device was lost, and the worker process was ended: {last.error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Noted, Pr
 from popnet.engine.pictures import Shared, images_for
 from popnet.engine.sharing import SharedText
 from popnet.errors import PopnetError, StoreError
+from popnet.protocol import View
 from popnet.store import Finished, digest, write_aside
 from popnet.training.language import LanguageTrainer
 from popnet.training.memory import is_full, is_lost
@@ -144,7 +145,7 @@ def _enter(job: Job, trainer: AnyTrainer, files: Files, emit: Emit) -> None:
     content = None if job.partial is None else files.read(job.partial)
     if job.partial is not None and content is not None:
         try:
-            trainer.restore(checkpoints.unpack(content, job.partial, job.member.id, job.views))
+            _restore(trainer, content, job.partial, job.member.id, job.views)
             return
         except StoreError as error:
             emit(Noted(f"{error}; member {job.member.id} does without it"))
@@ -153,10 +154,18 @@ def _enter(job: Job, trainer: AnyTrainer, files: Files, emit: Emit) -> None:
         if content is None:
             raise StoreError(f"{job.fork}: has gone: run the same command again")
         try:
-            state = checkpoints.unpack(content, job.fork, job.member.trunk.id, job.views)
+            _restore(trainer, content, job.fork, job.member.trunk.id, job.views)
         except StoreError as error:
             raise StoreError(f"{error}: remove it and run the same command again") from None
+
+
+def _restore(trainer: AnyTrainer, content: bytes, path: Path, owner: str, views: Sequence[View]) -> None:
+    """Continue from the content of a checkpoint's file. Raises StoreError, which names the file."""
+    state = checkpoints.unpack(content, path, owner, views)
+    try:
         trainer.restore(state)
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from None
 
 
 def _finish(job: Job, trainer: AnyTrainer, labels: str, files: Files, began: float) -> Finished:

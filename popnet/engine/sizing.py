@@ -57,6 +57,8 @@ def choose(first: Slot, open_slot: Callable[[], Slot]) -> list[Slot]:
                 slots.append(open_slot())
         except Exception as error:
             if not is_full(error):
+                for slot in slots[1:]:
+                    slot.close()
                 raise
             traceback.clear_frames(error.__traceback__)  # which hold what fills the memory
             return 0.0

@@ -119,9 +119,7 @@ class Training:
                 if isinstance(event, Done):
                     reporter.detail(self._narration.ends(job, event.finished))
             self._start(executor, reporter)  # first, so that nobody idles while the disk is waited for
-            ended = [(job, event.finished) for job, event in events if isinstance(event, Done)]
-            agreeing = [(job, made) for job, made in ended if made is None or self._agrees(made.fingerprint)]
-            self._record(agreeing, reporter)
+            self._record([(job, event.finished) for job, event in events if isinstance(event, Done)], reporter)
             for job, event in events:
                 self._handle(job, event, reporter)
             self._start(executor, reporter)
@@ -230,8 +228,6 @@ class Training:
             reporter.message(event.text)
         elif isinstance(event, Fingerprinted):
             self._check_bits(job, event.fingerprint, event.place)
-        elif isinstance(event, Done) and event.finished is not None:
-            self._check_bits(job, event.finished.fingerprint, "the device")
         elif isinstance(event, Failed):
             if event.fatal:
                 raise StoreError(event.error)
@@ -239,25 +235,20 @@ class Training:
         elif isinstance(event, Died):
             self._retry(job, event, reporter)
 
-    def _agrees(self, fingerprint: str | None) -> bool:
-        """Whether graphs compute what those of the same program do, by which members in the store were trained."""
-        if fingerprint is None:
-            return True
+    def _check_bits(self, job: Job, fingerprint: str, place: str) -> None:
+        """Raises StoreError where graphs compute other bits than those by which members in the store were trained."""
         program, _, bits = fingerprint.partition(":")
-        return self._bits.setdefault(program, bits) == bits
-
-    def _check_bits(self, job: Job, fingerprint: str | None, place: str) -> None:
-        """Raises StoreError where a device computes other bits than members in the store have."""
-        if fingerprint is None or self._agrees(fingerprint):
+        if self._bits.setdefault(program, bits) == bits:
             return
         m = job.member
-        program, _, bits = fingerprint.partition(":")
+        imported = m.recipe.model.import_path or m.recipe.loss.import_path
+        changed = f"where the code of {imported!r} has changed since, train in another --store; " if imported else ""
         raise StoreError(
             f"{self._store.path}: {place} computes other bits ({bits[:12]}) for model {m.recipe.model.label!r} "
             f"({m.recipe.precision}, batches of {m.recipe.batch_size}) than members here were trained with on "
-            f"{m.platform.device} ({self._bits[program][:12]}), so member {m.id} is not trained there: where something "
-            "else fills this GPU's memory, a library chose other kernels: free it and run the same command again; "
-            "else use another GPU, or another --store. What is finished is kept"
+            f"{m.platform.device} ({self._bits[program][:12]}), so member {m.id} is not trained there: {changed}where "
+            "something else fills this GPU's memory, a library chose other kernels: free it and run the same command "
+            "again; else use another GPU, or another --store. What is finished is kept"
         )
 
     def _advance(self, job: Job, epoch: int) -> None:

@@ -156,18 +156,19 @@ def _check_fingerprints(into: Store, source: Store, left_out: Collection[str]) -
         return  # which is refused as such
     there = into.fingerprints()
     for program, found in source.fingerprints().items():
-        first = {bits: (keys[0], into.path) for bits, keys in there.get(program, {}).items()}
+        known = {bits: (keys[0], into.path) for bits, keys in there.get(program, {}).items()}
         for bits, keys in found.items():
-            for key in keys:
-                if key not in left_out:
-                    first.setdefault(bits, (key, source.path))
-        if len(first) > 1:
-            (bits, (key, folder)), (others, (other, place)) = list(first.items())[:2]
-            raise StoreError(
-                f"member {other} in {place} was trained by graphs that compute other bits ({others[:12]}) than those "
-                f"of member {key} in {folder} ({bits[:12]}), of the same program on the same kind of device: find out "
-                "which are right by training both again elsewhere, and remove the other store"
-            )
+            key = next((key for key in keys if key not in left_out), None)
+            if key is None or bits in known:
+                continue
+            if known:
+                others, (other, folder) = next(iter(known.items()))
+                raise StoreError(
+                    f"member {key} in {source.path} was trained by graphs that compute other bits ({bits[:12]}) than "
+                    f"those of member {other} in {folder} ({others[:12]}), of the same program on the same kind of "
+                    "device: find out which are right by training both again elsewhere, and remove the other store"
+                )
+            known[bits] = (key, source.path)
 
 
 def _views(entry: Entry) -> list[tuple[int, int, int]]:

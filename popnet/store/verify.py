@@ -86,7 +86,8 @@ def other_bits(store: Store) -> Iterator[Finding]:
             text = (
                 f"{store.ledger.path}: {len(fewer)} member(s) such as {fewer[0]} were trained by graphs that compute "
                 f"other bits ({bits[:12]}) than those of {len(more)} such as {more[0]} ({most[:12]}), of the same "
-                "program on the same kind of device: train both again in another store to see which differs"
+                "program on the same kind of device: no command can tell which are right: run the experiment anew in "
+                "another store"
             )
             yield Finding("other bits", store.ledger.path, text, fewer[0])
 

@@ -17,7 +17,7 @@ _FULL = (
 whose first memory was refused is not initialised; cuDNN passes over every engine for whose workspace there is no room,
 and finds none in the end. Either can have another reason, which one member alone on the device meets as well."""
 
-_LOST = ("CUDA error: ", "cuDNN error: ")
+_LOST = ("CUDA error: ", "CUDA driver error: ", "cuDNN error: ")
 """How PyTorch begins to say that a call of CUDA, cuBLAS or cuDNN failed, where it raises no class of its own."""
 
 

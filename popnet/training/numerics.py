@@ -47,6 +47,12 @@ def numerics(device: torch.device, precision: str, hardware: bool = False) -> It
                     f"{str(error).partition(', but you set')[0]} on {device.type}: replace the operation, or vary "
                     "kernels with recipe.kernels.mode=hardware"
                 ) from error
+            if "allow_tf32" in str(error):
+                raise TrainingError(
+                    "code of the recipe uses PyTorch's old switches for TF32 (allow_tf32, also through "
+                    "torch.backends.cudnn.flags), which cannot be read while popnet has set the new ones: use "
+                    "fp32_precision in its place"
+                ) from error
             raise
 
 

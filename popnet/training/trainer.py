@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
 from popnet.data.resident import BatchRequest, Images
-from popnet.errors import TrainingError
+from popnet.errors import StoreError, TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
 from popnet.training.device_epoch import DeviceEpoch
 from popnet.training.dropout import StepState, make_stateless
@@ -202,6 +202,8 @@ class Trainer:
         state |= {f"optimizer.{name}": _kept(value) for name, value in self._optimizer.state().items()}
         state["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY))
         state["epoch"] = torch.tensor([self.epoch])
+        if self.fingerprint is not None:
+            state["fingerprint"] = _text(self.fingerprint)
         if self._snapshots is not None:
             state["snapshots"] = torch.from_numpy(self._snapshots.copy())
         if self._averaging is not None:
@@ -213,7 +215,14 @@ class Trainer:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint of a member with the same beginning."""
+        """Continue from a checkpoint of a member with the same beginning.
+
+        Raises:
+            StoreError: it was trained by graphs that compute other bits than those here.
+        """
+        here = None if self.fingerprint is None else _text(self.fingerprint)
+        if here is not None and not torch.equal(state.get("fingerprint", here), here):
+            raise StoreError("was trained by graphs that compute other bits than those here")
         self.model.load_state_dict(_section(state, "model."))
         self._optimizer.load(_section(state, "optimizer."))
         self.history = [tuple(row) for row in state["history"].tolist()]
@@ -453,6 +462,10 @@ def make_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
 def _kept(value: Tensor) -> Tensor:
     """A copy in the CPU's memory."""
     return value.detach().to("cpu", copy=True)
+
+
+def _text(text: str) -> Tensor:
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def _section(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def steps(out: Path, architecture: str | None) -> tuple[Step, ...]:
     return (
         Step("wheels", _python(NATIVE / "carried_wheels.py"), 30),
         Step("environment", _python(NATIVE / "environment.py"), 20),
-        Step("build", _python("setup.py", "-q", "build_ext", "--inplace"), 120, variables=_options(architecture)),
+        Step("build", _python("setup.py", "-q", "build_ext", "--inplace"), 240, variables=_options(architecture)),
         Step("twins", (check,), 30, needs=("build",), no_device=2),
         _tests("graphs", 60, *_each_test_within(50), *eager),
         *(_light(out, "resnet14", precision, 50, on_device) for precision in ("bf16", "tf32", "fp32")),
@@ -110,7 +110,7 @@ def _each_test_within(seconds: int) -> tuple[str, ...]:
 
 def _in_processes(count: int) -> tuple[str, ...]:
     installed = importlib.util.find_spec("xdist") is not None
-    return ("-n", str(count), "--dist", "worksteal") if installed else ()
+    return ("-n", str(count), "--dist", "loadgroup") if installed else ()
 
 
 def _light(out: Path, model: str, precision: str, seconds: float, on_device: bool) -> Step:

@@ -116,7 +116,9 @@ class Runner:
             folder.mkdir(parents=True, exist_ok=True)
         self._earlier: dict[str, Any] = {}
         if (out / SUMMARY).exists():
-            self._earlier = {entry["step"]: entry for entry in json.loads((out / SUMMARY).read_text())["steps"]}
+            found = json.loads((out / SUMMARY).read_text())
+            if found["device"] == device:  # what was found on another one is no part of this one's summary
+                self._earlier = {entry["step"]: entry for entry in found["steps"]}
 
     def run(self, steps: Iterable[Step]) -> bool:
         """Run all; returns whether none has failed or timed out."""

@@ -16,7 +16,7 @@ struct Place {
     uint16_t thread;
 };
 
-// Where the code runs that asks; outside a kernel nothing of it means anything.
+// Where the present thread is; to be asked inside a kernel only.
 Place here();
 bool in_kernel();
 bool on_a_threads_stack(uintptr_t address);
@@ -29,7 +29,6 @@ uint64_t draw();
 
 // Tells of a fault in the kernel that runs, each text once, and lets the program end with exit code 4.
 void complain(const std::string& fault);
-uint64_t complaints();
 std::string summary();
 cudaError_t take_last_error();
 

@@ -47,8 +47,9 @@ emulation_switch:
 namespace emulation {
 namespace {
 
-constexpr size_t kStackBytes = size_t{1} << 16;
+constexpr size_t kStackBytes = size_t{1} << 16, kGuardBytes = 4096;
 constexpr unsigned kWarp = 32;
+constexpr int kFaulty = 4;  // exit code
 
 enum class State { READY, AT_BARRIER, IN_EXCHANGE, ENDED };
 
@@ -93,7 +94,7 @@ std::set<std::string> launched;
 [[noreturn]] void give_up(const std::string& fault) {
     complain(fault);
     std::fflush(stdout);
-    std::_Exit(4);
+    std::_Exit(kFaulty);
 }
 
 // ---- switching ----
@@ -136,10 +137,11 @@ void resume(Fiber* fiber) {
 void make_ready(unsigned number) {
     if (fibers.size() <= number) {
         fibers.push_back(std::make_unique<Fiber>());
-        void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+        void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (memory == MAP_FAILED) give_up("no memory for a thread's stack");
-        fibers.back()->stack = static_cast<char*>(memory);
+        mprotect(memory, kGuardBytes, PROT_NONE);  // a stack that grows too large ends the program here
+        fibers.back()->stack = static_cast<char*>(memory) + kGuardBytes;
     }
     Fiber& fiber = *fibers[number];
 #if defined(__SANITIZE_ADDRESS__)
@@ -340,15 +342,11 @@ uint64_t draw() {
 }
 
 void complain(const std::string& fault) {
-    ++complaint_count;
+    if (complaint_count++ == 0) std::atexit([] { std::_Exit(kFaulty); });
     std::string text = std::string(kernel) + ": " + fault;
     if (told.size() > 200 || !told.insert(text).second) return;
     std::string thread = current ? ", thread " + std::to_string(current->number) : "";
     std::fprintf(stderr, "EMULATION %s (first in block %u%s)\n", text.c_str(), block_number, thread.c_str());
-}
-
-uint64_t complaints() {
-    return complaint_count;
 }
 
 std::string summary() {

@@ -15,8 +15,8 @@ from pathlib import Path
 _OPENING, _CLOSING = "([{", ")]}"
 
 
-def launches_as_calls(text: str) -> str:
-    """The text with each launch as a call. Raises ValueError where one cannot be read."""
+def launches_as_calls(text: str, file: str) -> str:
+    """The text with each launch as a call, told apart as `file:kernel`. Raises ValueError where one cannot be read."""
     while (opening := text.find("<<<")) >= 0:
         begin = _callee_start(text, opening)
         closing = text.find(">>>", opening)
@@ -28,7 +28,7 @@ def launches_as_calls(text: str) -> str:
         name = re.match(r"[\w:]+", kernel)
         assert name is not None
         body = f"{kernel}{text[argument_list.end() - 1 : end]}"
-        call = f'::emulation::launch({text[opening + 3 : closing]}, "{name.group()}", [&] {{ {body}; }})'
+        call = f'::emulation::launch({text[opening + 3 : closing]}, "{file}:{name.group()}", [&] {{ {body}; }})'
         lost_lines = text.count("\n", begin, end) - call.count("\n")
         text = text[:begin] + call + "\n" * lost_lines + text[end:]
     return text
@@ -91,7 +91,7 @@ def _matching(text: str, at: int) -> int:
 def main() -> None:
     source, target = (Path(argument) for argument in sys.argv[1:3])
     try:
-        text = shared_as_references(launches_as_calls(source.read_text()))
+        text = shared_as_references(launches_as_calls(source.read_text(), source.name))
     except ValueError as error:
         sys.exit(f"{source}: {error}")
     target.parent.mkdir(parents=True, exist_ok=True)

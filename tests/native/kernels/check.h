@@ -28,6 +28,9 @@ void require(cudaError_t status, const std::string& what);
 // The stream that every kernel under test is launched on.
 cudaStream_t stream();
 
+// An element's place, and its bytes on the CPU and on the device.
+std::string difference(size_t place, size_t bytes, const void* here, const void* there);
+
 // Bytes in both memories; on the device `shift` bytes behind an aligned address.
 class Array {
 public:
@@ -60,7 +63,7 @@ private:
     size_t shift_;
 };
 
-// The arrays of one check. Where they are to be equal in both memories they have a name.
+// The arrays of one check; those with a name are compared when it has run.
 class Check {
 public:
     explicit Check(std::string name) : name_(std::move(name)) {}
@@ -76,10 +79,10 @@ public:
     template <typename T>
     Array& output(const std::vector<T>& content, const char* name, size_t shift = 0) {
         Array& array = input(content, shift);
-        compare<unsigned char>(array, name);
+        compare<T>(array, name);
         return array;
     }
-    // Begins as garbage on the host and as it comes on the device.
+    // Begins as garbage on the host and as it comes on the device; compared byte for byte.
     Array& blank(size_t bytes, const char* name, size_t shift = 0) {
         Array& array = scratch(bytes, shift);
         compare<unsigned char>(array, name);
@@ -90,27 +93,28 @@ public:
         arrays_.push_back(std::make_unique<Array>(std::move(garbage), false, shift));
         return *arrays_.back();
     }
-    // Compares, once the check has run, the elements at `places`; all of them if none are given.
+    // Compares the elements at `places`; all of them if none are given.
     template <typename T>
     void compare(const Array& array, const char* name, std::vector<size_t> places = {}) {
         compared_.emplace_back(name, [&array, places = std::move(places)] {
             std::vector<T> there = array.from_device<T>(), here = array.from_host<T>();
-            auto differs = [&](size_t i) { return std::memcmp(&here[i], &there[i], sizeof(T)) != 0; };
-            for (size_t place : places) {
-                if (differs(place)) return static_cast<int64_t>(place);
-            }
-            for (size_t i = 0; places.empty() && i < here.size(); ++i) {
-                if (differs(i)) return static_cast<int64_t>(i);
-            }
-            return int64_t{-1};
+            std::string text;
+            int64_t count = 0;
+            auto look = [&](size_t i) {
+                if (std::memcmp(&here[i], &there[i], sizeof(T)) == 0) return;
+                if (count++ == 0) text = difference(i, sizeof(T), &here[i], &there[i]);
+            };
+            for (size_t place : places) look(place);
+            for (size_t i = 0; places.empty() && i < here.size(); ++i) look(i);
+            return count == 0 ? "" : std::to_string(count) + " elements differ, the first is " + text;
         });
     }
     // Compares what `of` makes of the elements of each memory.
     template <typename T, typename Result>
     void compare_results(const Array& array, const char* name,
                          std::function<std::vector<Result>(std::vector<T>)> of) {
-        compared_.emplace_back(name, [&array, of = std::move(of)] {
-            return of(array.from_device<T>()) == of(array.from_host<T>()) ? int64_t{-1} : int64_t{0};
+        compared_.emplace_back(name, [&array, of = std::move(of)]() -> std::string {
+            return of(array.from_device<T>()) == of(array.from_host<T>()) ? "" : "the results differ";
         });
     }
 
@@ -120,7 +124,7 @@ public:
 private:
     std::string name_;
     std::vector<std::unique_ptr<Array>> arrays_;
-    std::vector<std::pair<const char*, std::function<int64_t()>>> compared_;  // the first that differs, or -1
+    std::vector<std::pair<const char*, std::function<std::string()>>> compared_;  // how, if they differ
 };
 
 // Runs `body` if the command line names the check, or names none.

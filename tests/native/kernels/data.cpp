@@ -47,9 +47,11 @@ Augmentation augmentation_of(const Pixels& p, Draws draws) {
 void check_augment(const Pixels& p, Draws draws) {
     constexpr int64_t kImages = 13, kBatch = 6;
     const char* kinds[] = {"", " from memory", " keys", " view"};
+    const char* layout = p.layout == Layout::NHWC ? " nhwc" : " nchw";
+    const char* type = p.type == FloatType::FLOAT32 ? " fp32" : " bf16";
     std::string size =
         std::to_string(p.height) + "x" + std::to_string(p.width) + "x" + std::to_string(p.channels);
-    check("augment " + size + kinds[static_cast<int>(draws)], [&](Check& arrays) {
+    check("augment " + size + layout + type + kinds[static_cast<int>(draws)], [&](Check& arrays) {
         int64_t count = int64_t{p.height} * p.width * p.channels;
         std::vector<uint8_t> pixels(kImages * count);
         for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random_word());

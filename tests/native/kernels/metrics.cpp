@@ -23,6 +23,24 @@ void compare_sums(Check& arrays, const Array& limbs, const char* name) {
     arrays.compare_results<int64_t, double>(limbs, name, exact_values);
 }
 
+// Sums of other numbers, one for each member.
+std::vector<int64_t> begun_sums(int64_t members) {
+    std::vector<int64_t> limbs(members * kExactLimbs);
+    for (int64_t m = 0; m < members; ++m)
+        exact_add(limbs.data() + m * kExactLimbs, 1.25 * static_cast<double>(m + 1));
+    return limbs;
+}
+
+// The rows of a larger array: `length` values each, with `gap` others before each.
+std::vector<float> spread(const std::vector<float>& rows, int64_t length, int64_t gap) {
+    std::vector<float> made;
+    for (size_t first = 0; first < rows.size(); first += length) {
+        made.insert(made.end(), gap, 1e30f);  // nothing that is read
+        made.insert(made.end(), rows.begin() + first, rows.begin() + first + length);
+    }
+    return made;
+}
+
 // The places (i, j), i + distance <= j, of a matrix whose other entries are undefined.
 std::vector<size_t> upper(int64_t members, int64_t distance) {
     std::vector<size_t> places;
@@ -49,7 +67,7 @@ void check_scores(const Shape& s, const std::vector<float>& values, bool all_out
         Array &logits = arrays.input(values), &labels = arrays.input(integers(s.examples, s.classes));
         Array& correct = arrays.output(std::vector<int64_t>(s.members), "right answers");
         Array& bits = arrays.output(std::vector<uint64_t>(s.members * words), "bits");
-        Array& losses = arrays.input(std::vector<int64_t>(s.members * kExactLimbs));
+        Array& losses = arrays.input(begun_sums(s.members));  // is added to
         compare_sums(arrays, losses, "losses");
         Array& predictions = arrays.blank(all_outputs ? s.members * s.examples * 4 : 0, "predictions");
         for (bool gpu : {false, true}) {
@@ -138,7 +156,10 @@ std::vector<int64_t> shuffled_rows(int64_t members) {
 
 void check_pairs(const std::string& what, const Shape& s, const std::vector<float>& values) {
     check("pairs, " + what, [&](Check& arrays) {
-        Array &logits = arrays.input(values), &rows = arrays.input(shuffled_rows(s.members));
+        constexpr int64_t kGap = 5;
+        int64_t length = s.examples * s.classes;
+        Array& logits = arrays.input(spread(values, length, kGap));
+        Array& rows = arrays.input(shuffled_rows(s.members));
         Array& labels = arrays.input(integers(s.examples, s.classes));
         Array& correct = arrays.input(std::vector<int64_t>(s.members * s.members, 3));
         Array& products = arrays.input(std::vector<double>(s.members * s.members, 0.5));
@@ -148,8 +169,8 @@ void check_pairs(const std::string& what, const Shape& s, const std::vector<floa
         Array &workspace = arrays.scratch(bytes), &another = arrays.scratch(bytes);
         for (bool gpu : {false, true}) {
             PairSlice slice{};
-            slice.values = logits.on<float>(gpu);
-            slice.member_stride = s.examples * s.classes;
+            slice.values = logits.on<float>(gpu) + kGap;
+            slice.member_stride = kGap + length;
             slice.rows = rows.on<int64_t>(gpu);
             slice.members = s.members;
             slice.examples = s.examples;
@@ -168,15 +189,17 @@ void check_pairs(const std::string& what, const Shape& s, const std::vector<floa
 
 void check_tokens(int64_t members, int64_t tokens, double least) {
     check("tokens " + std::to_string(members) + "x" + std::to_string(tokens), [&](Check& arrays) {
-        Array& values = arrays.input(floats(members * tokens, least, -0.1));
+        constexpr int64_t kGap = 3;
+        Array& values = arrays.input(spread(floats(members * tokens, least, -0.1), tokens, kGap));
         Array& rows = arrays.input(shuffled_rows(members));
-        Array& sums = arrays.input(std::vector<int64_t>(members * kExactLimbs));
+        Array& sums = arrays.input(begun_sums(members));
         Array& products = arrays.input(std::vector<double>(members * members, 0.5));
         compare_sums(arrays, sums, "sums");
         arrays.compare<double>(products, "products", upper(members, 0));
         Array& workspace = arrays.scratch(mixture_workspace_cuda(members));
         for (bool gpu : {false, true}) {
-            TokenSlice slice{values.on<float>(gpu), tokens, rows.on<int64_t>(gpu), members, tokens};
+            TokenSlice slice{values.on<float>(gpu) + kGap, kGap + tokens, rows.on<int64_t>(gpu), members,
+                             tokens};
             if (gpu) {
                 token_sums_cuda(sums.on<int64_t>(gpu), slice, stream());
                 mixture_log_products_cuda(products.on<double>(gpu), slice, workspace.on<void>(true),
@@ -212,8 +235,8 @@ void check_metrics() {
     check_scores({2, 300, 4}, floats(2 * 300 * 4), false);
     check_scores({2, 0, 3}, {}, true);
     check_scores({0, 5, 3}, {}, true);
-    for (const Shape& s :
-         {Shape{5, 77, 10}, Shape{35, 40, 4}, Shape{1, 3, 2}, Shape{4, 0, 2}, Shape{0, 6, 2}}) {
+    for (const Shape& s : {Shape{5, 77, 10}, Shape{35, 40, 4}, Shape{3, 700, 3}, Shape{1, 3, 2},
+                           Shape{4, 0, 2}, Shape{0, 6, 2}}) {
         check_votes_and_differences(s);
     }
     check_correlations();

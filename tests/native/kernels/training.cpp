@@ -76,7 +76,7 @@ void check_optimisers(const std::vector<Segment>& segments, Values values) {
         return StepSource{now.on<StepValues>(gpu), skip.on<float>(gpu)};
     };
     for (bool nesterov : {false, true}) {
-        check("sgd " + what, [&](Check& arrays) {
+        check((nesterov ? "nesterov " : "sgd ") + what, [&](Check& arrays) {
             Array& p = arrays.output(floats(size), "parameters");
             Array& g = arrays.output(floats(size), "gradients");
             Array& m = arrays.output(floats(size), "momentum");
@@ -112,7 +112,8 @@ void check_optimisers(const std::vector<Segment>& segments, Values values) {
 
 void check_dropout(int64_t examples, int64_t elements, FloatType type, bool from_memory) {
     std::string size = std::to_string(examples) + "x" + std::to_string(elements);
-    check("dropout " + size + (from_memory ? " from memory" : ""), [&](Check& arrays) {
+    const char* kind = type == FloatType::FLOAT32 ? " fp32" : " bf16";
+    check("dropout " + size + kind + (from_memory ? " from memory" : ""), [&](Check& arrays) {
         Array& ids = arrays.input(integers(examples, 1000));
         Array& now = arrays.input(std::vector<StepValues>{{5, 6, 0.1, 0.1, 0.1, 2, 30}});
         Array& out = arrays.blank(examples * elements * (type == FloatType::FLOAT32 ? 4 : 2), "mask");
@@ -130,12 +131,15 @@ void check_dropout(int64_t examples, int64_t elements, FloatType type, bool from
 
 // ---- batch norm ----
 
+constexpr const char* kTensors[] = {"x", "residual",      "gradient",
+                                    "y", "gradient of x", "gradient of residual"};
+
 struct NormCase {
     int64_t rows;
     int channels;
     NormForm form;
-    size_t shift;  // of the tensors, in bytes, so that no pack of them is aligned
-    bool ties;     // many zeros before and after the ReLU
+    bool ties;         // many zeros before and after the ReLU
+    int shifted = -1;  // the one of kTensors in which no pack of elements is aligned
 };
 
 template <typename T>
@@ -146,25 +150,27 @@ void check_batch_norm(const NormCase& given, FloatType type) {
     const char* forms[] = {"", " relu", " add relu"};
     std::string name = "batch norm " + std::to_string(given.rows) + "x" + std::to_string(given.channels) +
                        " " + types[static_cast<int>(type)] + forms[static_cast<int>(given.form)] +
-                       (given.shift ? " shifted" : "") + (given.ties ? " ties" : "");
+                       (given.ties ? " ties" : "") +
+                       (given.shifted < 0 ? "" : std::string(", shifted: ") + kTensors[given.shifted]);
     check(name, [&](Check& arrays) {
         int64_t count = given.rows * given.channels;
         size_t bytes = count * sizeof(T), real = given.channels * sizeof(R);
         auto numbers = [&](int64_t size) { return given.ties ? ties(size, 3) : floats(size); };
         bool adds = given.form == NormForm::ADD_RELU;
-        Array& x = arrays.input(as<T>(numbers(count)), given.shift);
-        Array& residual = arrays.input(as<T>(numbers(count)), given.shift);
-        Array& gradient = arrays.input(as<T>(numbers(count)), given.shift);
+        auto shift = [&](int tensor) { return tensor == given.shifted ? sizeof(T) : 0; };
+        Array& x = arrays.input(as<T>(numbers(count)), shift(0));
+        Array& residual = arrays.input(as<T>(numbers(count)), shift(1));
+        Array& gradient = arrays.input(as<T>(numbers(count)), shift(2));
         Array& weight = arrays.input(as<R>(numbers(given.channels)));
         Array& bias = arrays.input(as<R>(numbers(given.channels)));
         Array& running_mean = arrays.output(as<R>(floats(given.channels)), "running mean");
         Array& running_var = arrays.output(as<R>(floats(given.channels)), "running variance");
         Array& batches = arrays.output(std::vector<int64_t>{4}, "batches");
-        Array& y = arrays.blank(bytes, "y", given.shift);
+        Array& y = arrays.blank(bytes, "y", shift(3));
         Array &mean = arrays.blank(real, "mean"), &inverse_sd = arrays.blank(real, "inverse deviation");
         Array& partials = arrays.blank(norm_partials(shape) * sizeof(double), "partial sums");
-        Array& of_x = arrays.blank(bytes, "gradient of x", given.shift);
-        Array& of_residual = arrays.blank(adds ? bytes : 0, "gradient of the residual", given.shift);
+        Array& of_x = arrays.blank(bytes, "gradient of x", shift(4));
+        Array& of_residual = arrays.blank(adds ? bytes : 0, "gradient of the residual", shift(5));
         Array& of_weight = arrays.blank(real, "gradient of the weight");
         Array& of_bias = arrays.blank(real, "gradient of the bias");
         Array& coefficients = arrays.blank(2 * real, "coefficients");
@@ -220,28 +226,31 @@ void check_norms() {
                                       {513, 66},
                                       {40, 260},
                                       {100, 16}}) {
-            NormCase given{rows, channels, form, 0, false};
+            NormCase given{rows, channels, form, false};
             check_batch_norm<float>(given, FloatType::FLOAT32);
             check_batch_norm<BFloat16>(given, FloatType::BFLOAT16);
             check_batch_norm<Float16>(given, FloatType::FLOAT16);
             check_batch_norm<double>(given, FloatType::FLOAT64);
         }
-        check_batch_norm<float>({300, 64, form, 4, false}, FloatType::FLOAT32);
-        check_batch_norm<BFloat16>({300, 64, form, 2, false}, FloatType::BFLOAT16);
-        check_batch_norm<double>({300, 64, form, 8, false}, FloatType::FLOAT64);
-        check_batch_norm<float>({300, 12, form, 0, true}, FloatType::FLOAT32);
-        check_batch_norm<BFloat16>({300, 12, form, 0, true}, FloatType::BFLOAT16);
+        for (int tensor = 0; tensor < 6; ++tensor) {
+            check_batch_norm<float>({300, 64, form, false, tensor}, FloatType::FLOAT32);
+        }
+        check_batch_norm<BFloat16>({300, 64, form, false, 0}, FloatType::BFLOAT16);
+        check_batch_norm<double>({300, 64, form, false, 4}, FloatType::FLOAT64);
+        check_batch_norm<float>({300, 12, form, true}, FloatType::FLOAT32);
+        check_batch_norm<BFloat16>({300, 12, form, true}, FloatType::BFLOAT16);
     }
     // more rows than kMostChunks chunks of 16 rows a lane hold, so that a lane has more
     if (large_checks())
-        check_batch_norm<BFloat16>({262145 + 500, 33, NormForm::NORM, 0, false}, FloatType::BFLOAT16);
+        check_batch_norm<BFloat16>({262145 + 500, 33, NormForm::NORM, false}, FloatType::BFLOAT16);
 }
 
 // ---- loss ----
 
 template <typename T>
 void check_cross_entropy(int64_t examples, int classes, FloatType type) {
-    std::string name = "cross-entropy " + std::to_string(examples) + "x" + std::to_string(classes);
+    std::string name = "cross-entropy " + std::to_string(examples) + "x" + std::to_string(classes) +
+                       (type == FloatType::FLOAT32 ? " fp32" : " fp64");
     check(name, [&](Check& arrays) {
         Array& logits = arrays.input(as<T>(ties(examples * classes, 100)));
         Array& labels = arrays.input(integers(examples, classes));
@@ -298,7 +307,8 @@ void check_wrong_labels() {
 template <typename T>
 void check_fo_pool(const PoolShape& shape, bool masked, bool inner) {
     std::string name = "fo-pooling " + std::to_string(shape.length) + "x" + std::to_string(shape.batch) +
-                       "x" + std::to_string(shape.hidden) + (masked ? " mask" : "") + (inner ? " inner" : "");
+                       "x" + std::to_string(shape.hidden) + (sizeof(T) == 4 ? " fp32" : " fp64") +
+                       (masked ? " mask" : "") + (inner ? " inner" : "");
     check(name, [&](Check& arrays) {
         int64_t state = shape.batch * shape.hidden, count = shape.length * state;
         Array& gates = arrays.input(as<T>(floats(3 * count, -30, 30)));
@@ -347,6 +357,7 @@ void check_training() {
     for (FloatType type : {FloatType::FLOAT32, FloatType::BFLOAT16}) {
         check_dropout(5, 33, type, true);
         check_dropout(70, 4, type, false);
+        check_dropout(300, 9, type, false);  // several blocks
         check_dropout(3, 1, type, false);
         check_dropout(0, 4, type, false);
     }

@@ -1,8 +1,8 @@
 // CUDA on the CPU, for tests alone: the part of the runtime and of the language that popnet's kernels use.
 //
 // The threads of a block are fibers: between two points where CUDA synchronises them they run one after the
-// other, in an order drawn from a seed; blocks run one after the other, in an order drawn too. What follows
-// from the order alone is so found by running under several seeds. Device memory can only be touched inside a
+// other, in an order drawn from a seed; blocks run one after the other, in an order drawn too. A result that
+// depends on the order differs between seeds. Device memory can only be touched inside a
 // launch. Built with EMULATION_WATCH, every access is looked at as well (memory.cpp).
 //
 // Environment: EMULATION_SEED, a number; EMULATION_MOST_BLOCKS, a limit of what blocks_for gives, so that the

@@ -14,7 +14,7 @@ public:
     ~DeviceAccess();
 };
 void library_wrote(const void* memory, size_t bytes);
-void library_reads(const void* memory, size_t bytes, const char* who);
+void library_reads(const void* memory, size_t bytes, const char* what);
 void overwrite(void* memory, size_t bytes);
 }  // namespace emulation
 
