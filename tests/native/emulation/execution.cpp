@@ -342,7 +342,12 @@ uint64_t draw() {
 }
 
 void complain(const std::string& fault) {
-    if (complaint_count++ == 0) std::atexit([] { std::_Exit(kFaulty); });
+    if (complaint_count++ == 0) {
+        std::atexit([] {
+            std::fflush(nullptr);  // what was printed so far, which _Exit drops
+            std::_Exit(kFaulty);
+        });
+    }
     std::string text = std::string(kernel) + ": " + fault;
     if (told.size() > 200 || !told.insert(text).second) return;
     std::string thread = current ? ", thread " + std::to_string(current->number) : "";
