@@ -47,6 +47,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+import popnet
 from popnet import metrics, native
 from popnet.metrics.inputs import thread_count
 
@@ -222,7 +223,7 @@ def write_members(folder: Path, members: int) -> None:
 def stream(folder: Path) -> None:
     """In a process of its own: measures a folder of members, prints seconds and peak memory as JSON."""
     idle = peak_gb()
-    seconds, table = timed(lambda: metrics.measure_file(folder / "runs", folder / "labels.npy"))
+    seconds, table = timed(lambda: popnet.measure(folder / "runs", folder / "labels.npy"))
     row = table.iloc[0]
     result = {"members": int(row["members"]), "seconds": seconds, "peak_gb": peak_gb(), "idle_gb": idle}
     names = ("spearman", "ensemble_delta", "ensemble_delta_error", "ensemble_pairs")

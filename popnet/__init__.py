@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from popnet.config import Experiment, load
     from popnet.engine import Result, plan
     from popnet.errors import ConfigError, DataError, PopnetError, StoreError, TrainingError
+    from popnet.questions import compare, measure, power
     from popnet.store import Store, open_store
 
 __version__ = "0.1.0"
@@ -23,6 +24,9 @@ _HOME = {
     "Experiment": "config",
     "plan": "engine",
     "run": "api",
+    "compare": "questions",
+    "measure": "questions",
+    "power": "questions",
     "Result": "engine",
     "Store": "store",
     "open_store": "store",
@@ -43,12 +47,15 @@ __all__ = [
     "Store",
     "StoreError",
     "TrainingError",
+    "compare",
     "data",
     "load",
+    "measure",
     "metrics",
     "models",
     "open_store",
     "plan",
+    "power",
     "random",
     "run",
     "training",

@@ -12,7 +12,6 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 
 def write(answer: Any) -> None:
@@ -22,7 +21,8 @@ def write(answer: Any) -> None:
 
 def plain(value: Any) -> Any:
     """As JSON knows it: a dataclass is an object of its fields, a table a list of rows; what is not finite is null."""
-    if isinstance(value, pd.DataFrame):
+    pandas = sys.modules.get("pandas")  # no table without it, and its import takes longer than most answers
+    if pandas is not None and isinstance(value, pandas.DataFrame):
         named = value.reset_index() if value.index.name else value
         return [{str(name): plain(cell) for name, cell in row.items()} for row in named.to_dict("records")]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -14,8 +14,8 @@ import popnet
 from popnet.config import from_mapping
 from popnet.engine import run
 from popnet.engine.progress import Silent
-from popnet.metrics.populations import FEW
 from popnet.protocol import View
+from popnet.results.stores.populations import FEW
 from popnet.store.header import write_header
 
 

@@ -17,14 +17,14 @@ import popnet
 from popnet import metrics
 from popnet.cli import main
 from popnet.config import from_mapping
-from popnet.errors import ConfigError, DataError
-from popnet.metrics.language_populations import WORDS_NOT_KNOWN, language_population, population_predictions
-from popnet.metrics.populations import FEW
+from popnet.errors import ConfigError
 from popnet.report.beside import beside
 from popnet.report.document import build
 from popnet.report.html import render_html
 from popnet.report.measured import measure
 from popnet.report.tables import render
+from popnet.results.stores.language_populations import WORDS_NOT_KNOWN, language_population, population_predictions
+from popnet.results.stores.populations import FEW
 
 CONTENT = {
     "name": "words",
@@ -179,18 +179,12 @@ def _log_probabilities(result, name):
 
 
 def test_measure_of_a_store(words):
-    table = metrics.measure_file(words.store.path, resamples=100, name="all")
-    done = list(words.store.done())
-    assert (table.loc["all", "members"], table.loc["all", "marks"]) == (len(done), "")
-    expected = language_population(words.store, [[member] for member in done]).variability(resamples=100)
-    assert table.loc["all", "ppl_sd_error"] == expected.ppl_sd_error
-
-
-def test_a_store_of_both_kinds_is_refused(words, trained_copy):
-    image = next((trained_copy / "members").iterdir())
-    shutil.copy(words.store.predictions_path(next(iter(words.store.done()))), image)
-    with pytest.raises(DataError, match="holds models of images and of language: `popnet report` measures each"):
-        metrics.measure_file(trained_copy)
+    table = popnet.measure(words.store.path)
+    expected = words.table("language").query("members >= 2")
+    assert list(table.index) == list(expected.index)
+    factor = np.sqrt(expected["members"] / (expected["members"] - 1))
+    assert table["ppl_sd"].to_numpy() == pytest.approx((expected["ppl_sd"] * factor).to_numpy())
+    assert table["disagreement"].to_numpy() == pytest.approx(expected["disagreement"].to_numpy(), nan_ok=True)
 
 
 def test_the_command_line(words, tmp_path, capsys):

@@ -15,7 +15,7 @@ import popnet
 from popnet import cli, config
 from popnet.engine.predicting import predict
 from popnet.errors import ConfigError, DataError
-from popnet.metrics import runs
+from popnet.results.reading import only, read
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_same_runs_are_matched_on_several_test_sets(store: popnet.Store, fol
     make_folder(tmp_path / "shifted", classes=4, each=6, seed=9)
     for name, pictures in (("one", folder / "val"), ("other", tmp_path / "shifted")):
         predict(str(store.path), pictures, tmp_path / f"{name}.npz", device="cpu")
-    one, other = (runs.read(str(tmp_path / f"{name}.npz")) for name in ("one", "other"))
+    one, other = (only(read(str(tmp_path / f"{name}.npz"))) for name in ("one", "other"))
     assert one.seeds == other.seeds
     assert one.matched_to(other) is not None
 

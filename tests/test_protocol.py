@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from popnet.config import Experiment, Perturbation, Variant, Views, from_mapping, load
-from popnet.metrics.populations import ensemble_groups
 from popnet.protocol import (
     CONSTANTS,
     ORIGINAL,
@@ -26,6 +25,7 @@ from popnet.protocol import (
     view_weights,
     views_of,
 )
+from popnet.results.stores.populations import ensemble_groups
 
 PLATFORM = Platform("cpu:test", (("torch", "0"),))
 

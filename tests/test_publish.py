@@ -12,8 +12,8 @@ import yaml
 
 from popnet import cli, publish
 from popnet.errors import ConfigError, DataError, StoreError
-from popnet.metrics.populations import finished_members, population_logits
 from popnet.publish import folder
+from popnet.results.stores.populations import finished_members, population_logits
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])

@@ -19,6 +19,7 @@ from popnet import data, metrics
 from popnet.config import SOURCES
 from popnet.errors import DataError, StoreError
 from popnet.protocol import ORIGINAL, Member, View, member
+from popnet.results.arrays.logits import open_stored
 from popnet.store import Store, digest, load_tensors, open_store, save_tensors, write_aside
 from popnet.training import learning_rates
 
@@ -453,4 +454,4 @@ def test_language_predictions_and_images_are_told_apart(trained_copy, trained):
     with pytest.raises(StoreError, match=r"is no language model: use predictions\(member_id\)"):
         store.language_predictions(image)
     with pytest.raises(DataError, match=r"is a language model, which has no logits of all test tokens"):
-        metrics.accuracy(metrics.open_predictions(store.path), store.labels())
+        metrics.accuracy(open_stored(store, [image, language]), store.labels())

@@ -24,7 +24,6 @@ from popnet import metrics
 from popnet.cli import app
 from popnet.engine import run
 from popnet.errors import ConfigError, StoreError
-from popnet.metrics.measure import measure_file
 from popnet.store import Store, open_store, save_tensors
 from popnet.store import merge as merge_module
 from popnet.store.export import export
@@ -271,7 +270,7 @@ def test_npz(store: Store, tmp_path: Path) -> None:
         assert np.array_equal(found["history"][index], store.history(member).to_numpy(), equal_nan=True)
     assert found["history_columns"].tolist() == list(store.history(ids[0]).columns)
     assert found["logits"].dtype == np.float32
-    table = measure_file(tmp_path / "out.npz", tmp_path / "out.npz")
+    table = popnet.measure(tmp_path / "out.npz")
     assert table["accuracy_mean"].iloc[0] == metrics.variability(found["logits"], found["labels"]).accuracy_mean
     before = (tmp_path / "out.npz").read_bytes()
     export(store, tmp_path / "out.npz")

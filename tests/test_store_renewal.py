@@ -19,9 +19,9 @@ import popnet
 from popnet.engine import run, serving
 from popnet.engine.jobs import Job
 from popnet.errors import StoreError
-from popnet.metrics.populations import failed_members
 from popnet.protocol import View
 from popnet.report import document
+from popnet.results.stores.populations import failed_members
 from popnet.store import Store, open_store
 from popnet.store import verify as verify_module
 from popnet.store.files import renewed

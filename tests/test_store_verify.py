@@ -19,8 +19,8 @@ import popnet
 from popnet.cli import app
 from popnet.engine import checkpoints, run
 from popnet.errors import StoreError
-from popnet.metrics.stored import planned_members
 from popnet.protocol import View
+from popnet.results.stores.plans import planned_members
 from popnet.store import Store, digest, open_store, save_tensors
 from popnet.store.files import digest_of_file, load_tensors
 from popnet.store.prune import prune

@@ -13,9 +13,12 @@ from conftest import TINY
 import popnet
 from popnet.config import from_mapping
 from popnet.errors import ConfigError
-from popnet.metrics import runs
 from popnet.report import measured_figures, theory, theory_figures
 from popnet.report.document import build
+from popnet.results.found import Runs
+from popnet.results.reading import only
+from popnet.results.reading import read as read_results
+from popnet.results.stores.rows import runs_of_store
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +41,11 @@ def store(tmp_path_factory) -> Path:
     return folder
 
 
-def read(store: Path, *names: str) -> dict[str, runs.Runs]:
-    return {name: runs.read(f"{store}:{name}", least=8) for name in names}
+def read(store: Path, *names: str) -> dict[str, Runs]:
+    return {name: runs_of_store(f"{store}:{name}") for name in names}
 
 
-def kinds(populations: dict[str, runs.Runs]) -> dict[str, theory_figures.Drawn]:
+def kinds(populations: dict[str, Runs]) -> dict[str, theory_figures.Drawn]:
     summaries = {
         name: theory.theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()
     }
@@ -93,7 +96,7 @@ def test_the_same_runs_on_several_test_sets_are_correlated(tmp_path):
         labels = rng.integers(0, 3, 60)
         predictions = np.where(rng.random((12, 60)) < 0.8, labels, (labels + 1) % 3)
         np.savez(tmp_path / name, predictions=predictions, labels=labels, seeds=np.array(seeds))
-        sources.append(runs.read(str(tmp_path / f"{name}.npz"), least=8))
+        sources.append(only(read_results(str(tmp_path / f"{name}.npz"))))
     file = theory.write(sources[:2], tmp_path / "out", "theory", "Test sets")
     assert (tmp_path / "out" / "theory-test-sets.svg").exists()
     assert "theory-test-sets.svg" in file.read_text()

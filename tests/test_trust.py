@@ -25,9 +25,10 @@ from popnet.data import text_pairs
 from popnet.data.idx import read_idx
 from popnet.data.picture_sets import labels_of_folders
 from popnet.errors import ConfigError, DataError, PopnetError, StoreError
-from popnet.metrics import runs
-from popnet.metrics.predictions import open_predictions
 from popnet.report import document
+from popnet.results.arrays.logits import open_logits
+from popnet.results.found import Options
+from popnet.results.reading import read as read_results
 from popnet.store import load_tensors, open_store
 from popnet.store.repair import repair
 from popnet.store.verify import verify
@@ -132,7 +133,7 @@ def test_reading_a_store_imports_nothing(trap, foreign, tmp_path, capsys):
     opened = open_store(store)
     assert len(opened.members()) == len(opened.done()) == 2
     assert opened.verify() == {}
-    assert runs.read(str(store)).samples
+    assert read_results(str(store))[0].samples
     document.build([store], figures=False)
     for words in (["measure", store], ["report", store], ["store", "verify", store], ["compare", store, store]):
         with pytest.raises(SystemExit) as ended:
@@ -370,6 +371,11 @@ def npy(header: str, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
 
 
+def opened(path):
+    """What metrics read of a file of logits, whose labels are elsewhere."""
+    return open_logits(path, Options(labels=np.zeros(100, np.int64)))[0]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -393,7 +399,7 @@ def test_an_npy_that_claims_what_it_has_not_is_refused(tmp_path, content):
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        for read in (open_predictions, lambda file: runs.read(str(file))):
+        for read in (opened, lambda file: read_results(str(file))):
             with pytest.raises(DataError, match=r"claims\.npy: cannot be read"):
                 read(path)
         assert tracemalloc.get_traced_memory()[1] < 10e6
@@ -404,16 +410,16 @@ def test_an_npy_that_claims_what_it_has_not_is_refused(tmp_path, content):
 def test_an_npz_that_unpacks_to_more_than_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, logits=np.zeros((100, 100, 100), np.float32))
-    assert open_predictions(path).members == 100
+    assert opened(path).members == 100
     monkeypatch.setattr(arrays, "available_memory", lambda: 1_000_000)
     with pytest.raises(DataError, match="unpacks to 4,000,128 bytes, more than the 500,000 of free memory"):
-        open_predictions(path)
+        opened(path)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("logits.npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}"))
     path.write_bytes(file.getvalue())
     with pytest.raises(DataError, match=r"'logits\.npy': claims an array"):
-        open_predictions(path)
+        opened(path)
 
 
 def safetensors(header: str, data: bytes = b"", length: int | None = None) -> bytes:
@@ -437,7 +443,7 @@ def safetensors(header: str, data: bytes = b"", length: int | None = None) -> by
 def test_a_safetensors_file_that_claims_what_it_has_not_is_refused(tmp_path, content):
     path = tmp_path / "claims.safetensors"
     path.write_bytes(content)
-    for read in (load_tensors, open_predictions, lambda file: runs.read(str(file))):
+    for read in (load_tensors, opened, lambda file: read_results(str(file))):
         with pytest.raises(PopnetError, match=r"claims\.safetensors: cannot be read"):
             read(path)
 

@@ -3,71 +3,139 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from popnet import machine
 from popnet.cli.options import (
     AllowImportOption,
+    ClusterOption,
     DebugOption,
     DeviceOption,
     ExperimentArgument,
+    GroupOption,
+    IdColumnOption,
+    IgnoreOption,
     JsonOption,
     LabelsOption,
+    LastOption,
+    MetricOption,
     OverridesArgument,
+    ProbabilitiesOption,
+    RepeatColumnOption,
+    ResultsScaleOption,
+    SeedColumnOption,
     StoreOption,
+    TaskColumnOption,
+    WhereOption,
+    reading,
 )
-from popnet.cli.output import check_writable, say, standard_error, standard_output
+from popnet.cli.output import check_writable, say, standard_error, standard_output, warn
 from popnet.errors import ConfigError
 
+if TYPE_CHECKING:
+    from popnet.questions import Many, Pair, Tasks
+    from popnet.report.answers import Answer
+    from popnet.results.found import Options
+
 _SOURCE = (
-    'A store (runs/base), one of its rows ("runs/base:All Nondeterminism Sources"), an experiment that was run, a file '
-    "of predictions (.npz, .npy, .safetensors) or a table of numbers (.csv)."
+    "A table (.csv, .tsv, .jsonl, .parquet), arrays (.npy, .npz, .pt, .safetensors) or a folder of them, evaluation "
+    'logs (lm-evaluation-harness, Inspect), a store or one of its rows ("runs/base:All Nondeterminism Sources"), an '
+    "experiment that was run. FILE:VALUE picks a group, row or task."
 )
+
+MarkdownOption = Annotated[
+    bool, typer.Option("--markdown", help="Print the answer as Markdown, to paste into a pull request.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write the answer as a page with a figure.")
+]
 
 
 def measure(
-    predictions: Annotated[
-        Path,
-        typer.Argument(help="Logits [members, examples, classes]: .npy, .npz, .pt, .safetensors, a folder, a store."),
-    ],
-    labels: Annotated[
-        Path | None, typer.Option(help="Integer labels [examples]: .npy, .npz, .pt, .safetensors, .txt, .csv.")
-    ] = None,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE)],
+    labels: LabelsOption = None,
+    metric: MetricOption = None,
+    where: WhereOption = None,
+    group: GroupOption = None,
+    seed_column: SeedColumnOption = None,
+    id_column: IdColumnOption = None,
+    repeat_column: RepeatColumnOption = None,
+    task_column: TaskColumnOption = None,
+    cluster: ClusterOption = None,
+    last: LastOption = False,
+    ignore: IgnoreOption = None,
+    probabilities: ProbabilitiesOption = None,
+    scale: ResultsScaleOption = "auto",
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
     ensemble_cross_entropy: Annotated[
-        bool, typer.Option("--ensemble-cross-entropy", help="Also the cross-entropy of every pair's ensemble.")
+        bool,
+        typer.Option("--ensemble-cross-entropy", help="Of logits: also the cross-entropy of every pair's ensemble."),
     ] = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the row to this file, unrounded.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this file, unrounded.")] = None,
+    markdown: MarkdownOption = False,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure the variability of anyone's predictions: many runs of one model on one test set.
+    """Measure how much the runs of anyone's results vary. SDs have n - 1 in the denominator.
 
-    A folder holds one file for each run; a popnet store brings its own labels.
+    Logits and stores get a row for each population, with the metrics of Summers & Dinneen (2021); tables and
+    predictions the mean and SD of each metric, with intervals.
 
     Example: popnet measure logits.npy --labels labels.npy
-    """
-    from popnet.metrics import measure_file
-    from popnet.report.tables import render
 
-    check_writable(csv)
-    table = measure_file(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
-    if as_json:
-        machine.write(table)
-    else:
-        render(table, str(predictions), console=standard_output())
-    if csv is not None:
-        csv.write_text(table.to_csv())
+    Example: popnet measure results.csv --metric accuracy
+    """
+    for path in (csv, html):
+        check_writable(path)
+    options = reading(
+        labels=labels,
+        metric=metric,
+        where=where,
+        group=group,
+        seed_column=seed_column,
+        id_column=id_column,
+        repeat_column=repeat_column,
+        task_column=task_column,
+        cluster=cluster,
+        last=last,
+        ignore=ignore,
+        probabilities=probabilities,
+        scale=scale,
+    )
+    from popnet.cli.measuring import measure_sources
+
+    measure_sources(
+        _groups(sources, options), options, confidence, ensemble_cross_entropy, csv, markdown, html, as_json
+    )
 
 
 def compare(
     sources: Annotated[list[str], typer.Argument(metavar="A B [C]...", help=_SOURCE)],
-    metric: Annotated[
-        list[str] | None, typer.Option(help="accuracy, cross_entropy or a column; default: all that there are.")
+    metric: MetricOption = None,
+    higher: Annotated[
+        bool | None,
+        typer.Option(
+            "--higher-is-better/--lower-is-better", help="Where the metric's name does not tell; docs/your-results.md."
+        ),
     ] = None,
-    column: Annotated[str | None, typer.Option(help="Column of a CSV file; a column `seed` matches runs.")] = None,
     labels: LabelsOption = None,
+    where: WhereOption = None,
+    group: GroupOption = None,
+    seed_column: SeedColumnOption = None,
+    id_column: IdColumnOption = None,
+    repeat_column: RepeatColumnOption = None,
+    task_column: TaskColumnOption = None,
+    cluster: ClusterOption = None,
+    last: LastOption = False,
+    ignore: IgnoreOption = None,
+    intersect: Annotated[
+        bool, typer.Option("--intersect", help="Leave out examples and tasks that a source lacks.")
+    ] = False,
+    probabilities: ProbabilitiesOption = None,
+    scale: ResultsScaleOption = "auto",
     paired: Annotated[
         bool | None, typer.Option("--paired/--unpaired", help="Match runs by seed; default: where all seeds match.")
     ] = None,
@@ -75,22 +143,28 @@ def compare(
         bool, typer.Option("--bootstrap", help="Studentised bootstrap instead of Student's t.")
     ] = False,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
+    markdown: MarkdownOption = False,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Is A better than B? The difference with its intervals, how often A wins, and the answer in plain words.
 
-    More than two sources are compared in pairs, and their p-values corrected for their number (Holm).
+    Several runs of each are compared by Welch's t-test, or as matched pairs where their seeds are the same; one run of
+    each by its answers on the examples. More than two sources are compared in pairs, and several tasks one by one, with
+    p-values corrected for their number (Holm).
 
     Example: popnet compare mine.csv baseline.csv
 
     \b
     A - B                                      +0.38
-      95% interval, new runs       +0.0836 to +0.676
-      p-value                                  0.024
+    95% interval, new runs       +0.0836 to +0.676
+    p-value                                  0.024
     A beats B                  100% of matched pairs
     A is better than B by 0.38 points of accuracy (A minus B: 95% interval
     +0.0836 to +0.676, p = 0.024, 5 and 5 runs).
+
+    Example: popnet compare sweep.csv --group model --metric val_acc
 
     Example: popnet compare "is_it_real:Half the rate" is_it_real:Baseline (after popnet run is_it_real)
 
@@ -99,46 +173,35 @@ def compare(
     (95% interval -0.307 to +0.441, p = 0.71, 20 and 20 runs). A true
     difference of that size would take about 1,128 runs of each to see.
     """
-    from popnet import next_steps
-    from popnet.metrics import comparison, runs
-    from popnet.report import comparisons
+    check_writable(html)
+    options = reading(
+        labels=labels,
+        metric=metric,
+        where=where,
+        group=group,
+        seed_column=seed_column,
+        id_column=id_column,
+        repeat_column=repeat_column,
+        task_column=task_column,
+        cluster=cluster,
+        last=last,
+        ignore=ignore,
+        probabilities=probabilities,
+        scale=scale,
+    )
+    from popnet.questions import Judging, Pair, compare_sources
 
-    if len(sources) < 2:
-        raise ConfigError("compare needs at least two sources")
-    read = [runs.read(source, labels, column) for source in sources]
-    runs.check_comparable(read)
-    names = runs.common_metrics(read, metric)
-    options: dict[str, Any] = {"method": "bootstrap" if bootstrap else "welch", "confidence": confidence}
-    if len(read) == 2:
-        a, b, match = runs.matched(read[0], read[1], paired)
-        results = [
-            comparison.compare_samples(a.samples[n], b.samples[n], paired=match, **runs.meaning(n), **options)
-            for n in names
-        ]
-        if as_json:
-            sentences = {"a": a.name, "b": b.name}
-            machine.write([{**sentences, **machine.plain(r), "sentence": r.sentence()} for r in results])
-            return
-        comparisons.render_comparison(results, a.name, b.name, standard_output())
-        if names[0] == "accuracy" and column is None and results[0].difference:
-            difference = f"{abs(results[0].difference):.2g}"
-            words = ["popnet", "power", "--difference", difference, "--from", sources[0], "--from", sources[1]]
-            next_steps.show(standard_error(), words)
-        return
-    letters = {chr(ord("A") + i): r for i, r in enumerate(read)}
-    answers = []
-    for name in names:
-        samples = {letter: r.samples[name] for letter, r in letters.items()}
-        pairs = comparison.compare_all(samples, **runs.meaning(name), **options)
-        if as_json:
-            answers += [
-                {"a": letters[a].name, "b": letters[b].name, **machine.plain(found), "p_value_holm": adjusted}
-                for (a, b), (found, adjusted) in pairs.items()
-            ]
-            continue
-        comparisons.render_all(name, {letter: r.name for letter, r in letters.items()}, pairs, standard_output())
+    judging = Judging(higher, paired, "bootstrap" if bootstrap else "welch", confidence)
+    named = _groups(sources, options)
+    found = compare_sources(named, options, judging, intersect=intersect)
     if as_json:
-        machine.write(answers)
+        machine.write(_plain(found))
+    answers = _answers(found, judging)
+    if not as_json:
+        _print(answers, markdown)
+    _write_page(answers, html)
+    if isinstance(found, Pair) and not (as_json or markdown):
+        _suggest_power(found, named, options)
 
 
 def power(
@@ -153,8 +216,20 @@ def power(
     distribution_sd: Annotated[float, typer.Option(help="With --error: the assumed genuine SD, in points.")] = 0.03,
     wanted: Annotated[float, typer.Option("--power", min=0.06, max=0.9999, help="The chance to find it.")] = 0.8,
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="The level of the two-sided test.")] = 0.05,
-    metric: Annotated[str, typer.Option(help="With --from: accuracy, cross_entropy or a CSV's column.")] = "accuracy",
+    metric: MetricOption = None,
     labels: LabelsOption = None,
+    where: WhereOption = None,
+    group: GroupOption = None,
+    seed_column: SeedColumnOption = None,
+    id_column: IdColumnOption = None,
+    repeat_column: RepeatColumnOption = None,
+    task_column: TaskColumnOption = None,
+    last: LastOption = False,
+    ignore: IgnoreOption = None,
+    probabilities: ProbabilitiesOption = None,
+    scale: ResultsScaleOption = "auto",
+    markdown: MarkdownOption = False,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -178,20 +253,142 @@ def power(
     A difference of 0.2 is found with a chance of 80% by 5 to 13 runs of each
     (two-sided test at 5%, on one test set).
     """
-    from popnet.metrics import planning
-    from popnet.report import comparisons
-
+    check_writable(html)
     if [bool(source), bool(sd), error is not None].count(True) != 1:
         raise ConfigError("give one of --from, --sd and --error")
+    options = reading(
+        labels=labels,
+        metric=metric,
+        where=where,
+        group=group,
+        seed_column=seed_column,
+        id_column=id_column,
+        repeat_column=repeat_column,
+        task_column=task_column,
+        last=last,
+        ignore=ignore,
+        probabilities=probabilities,
+        scale=scale,
+    )
+    from popnet.metrics import planning
+    from popnet.questions import measured_sds
+    from popnet.report import answers
+
     if source:
-        sds = planning.measured_sds(source, metric, labels, distribution_sd)
+        sds = measured_sds(source, options, distribution_sd)
+    elif sd:
+        sds = planning.given_sds(sd)
     else:
-        sds = planning.given_sds(sd) if sd else planning.expected_sds(error or 0.0, examples, classes, distribution_sd)
+        assert error is not None
+        sds = planning.expected_sds(error, examples, classes, distribution_sd)
     needed = planning.power_plan(difference, sds, wanted, alpha)
+    answer = answers.of_power(needed)
     if as_json:
         machine.write(needed)
     else:
-        comparisons.render_power(needed, standard_output())
+        _print([answer], markdown)
+    _write_page([answer], html)
+
+
+def _groups(sources: list[str], options: Options) -> list[str]:
+    """One table and --group COLUMN stand for all groups of the column; other sources for themselves."""
+    from popnet.results import sources as forms
+
+    if options.group is None or len(sources) != 1:
+        return sources
+    path, value = forms.split(sources[0])
+    if value is not None or forms.form_of(path) != "table":
+        return sources
+    from popnet.results.tables.files import read_table
+    from popnet.results.tables.layout import groups_of_table
+
+    return [f"{sources[0]}:{name}" for name in groups_of_table(read_table(path), options)]
+
+
+def _plain(found: Pair | Tasks | Many) -> list[dict[str, Any]]:
+    """A list of comparisons: with the sources' names and the sentence of each."""
+    from popnet.questions import Many, Tasks
+
+    if isinstance(found, Many):
+        return [
+            {"a": found.sources[a].name, "b": found.sources[b].name, **machine.plain(result), "p_value_holm": adjusted}
+            for pairs in found.results.values()
+            for (a, b), (result, adjusted) in pairs.items()
+        ]
+    names = {"a": found.a.name, "b": found.b.name}
+    if isinstance(found, Tasks):
+        rows = [
+            {**names, "task": task, **machine.plain(result), "p_value_holm": adjusted, "sentence": result.sentence()}
+            for tasks in found.results.values()
+            for task, (result, adjusted) in tasks.tasks.items()
+        ]
+        means = [tasks.mean for tasks in found.results.values() if tasks.mean is not None]
+        return rows + [{**names, "task": None, **machine.plain(m), "sentence": m.sentence()} for m in means]
+    return [{**names, **machine.plain(result), "sentence": result.sentence()} for result in found.results]
+
+
+def _answers(found: Pair | Tasks | Many, judging: Any) -> list[Answer]:
+    from popnet.questions import Many, Tasks
+    from popnet.report import answers
+
+    if isinstance(found, Many):
+        shown = {letter: answers.Shown.of(r) for letter, r in found.sources.items()}
+        return [answers.of_many(metric, shown, pairs, judging.confidence) for metric, pairs in found.results.items()]
+    a, b = (answers.Shown.of(r) for r in (found.a, found.b))
+    if isinstance(found, Tasks):
+        return [answers.of_tasks(tasks, a, b) for tasks in found.results.values()]
+    return [answers.of_comparisons(found.results, a, b)]
+
+
+def _print(answers: list[Answer], markdown: bool) -> None:
+    from popnet.report import answers as media
+
+    for number, answer in enumerate(answers):
+        if markdown:
+            say(media.markdown(answer))
+        else:
+            if number:
+                say("")
+            media.console(answer, standard_output())
+
+
+def _write_page(answers: list[Answer], html: Path | None) -> None:
+    if html is None:
+        return
+    from popnet.report import answers as media
+
+    html.write_text(media.html(answers), encoding="utf-8")
+    warn(f"written: {html}")
+
+
+def _suggest_power(found: Pair, sources: list[str], options: Options) -> None:
+    """How many runs such a difference takes: only where `popnet power` can say it from these sources."""
+    from popnet import next_steps
+
+    result = found.results[0]
+    if result.members_a < 2 or result.members_b < 2 or not result.difference or not (result.sd_a or result.sd_b):
+        return
+    words = ["popnet", "power", "--difference", f"{abs(result.difference):.2g}"]
+    for source in sources:
+        words += ["--from", source]
+    words += ["--metric", result.metric]
+    next_steps.show(standard_error(), [*words, *_reading_words(options)])
+
+
+def _reading_words(options: Options) -> list[str]:
+    """The options of reading as words of a command, but --metric."""
+    words = [] if options.labels is None else ["--labels", str(options.labels)]
+    for column, value in options.where:
+        words += ["--where", f"{column}={value}"]
+    for name in ("group", "seed_column", "id_column", "repeat_column", "task_column"):
+        if getattr(options, name) is not None:
+            words += [f"--{name.replace('_', '-')}", getattr(options, name)]
+    for column in options.ignore:
+        words += ["--ignore", column]
+    words += ["--last"] if options.last else []
+    if options.probabilities is not None:
+        words.append("--probabilities" if options.probabilities else "--logits")
+    return words + ([] if options.scale == "auto" else ["--scale", options.scale])
 
 
 def stability(
@@ -227,7 +424,7 @@ def stability(
     from popnet import config
     from popnet.engine import stability as steady
     from popnet.engine.progress import ConsoleReporter
-    from popnet.report import comparisons
+    from popnet.report.stability import render_stability
 
     targets = steady.parse_targets(target) if target else steady.DEFAULT_TARGETS
     console = standard_error(quiet)
@@ -242,12 +439,12 @@ def stability(
         least=least,
         most=most,
         reporter=ConsoleReporter(console),
-        tell=lambda so_far: comparisons.render_stability(so_far, console),
+        tell=lambda so_far: render_stability(so_far, console),
     )
     if as_json:
         machine.write(outcome)
     else:
-        comparisons.render_stability(outcome, standard_output())
+        render_stability(outcome, standard_output())
     if not outcome.steady:
         raise typer.Exit(1)
 
@@ -268,13 +465,15 @@ def theory(
 
     Example: popnet theory "runs/jordan_small:1 epoch" "runs/jordan_small:16 epochs" --name jordan_small
     """
-    from popnet.metrics import runs
     from popnet.report import theory
+    from popnet.results.found import Options
+    from popnet.results.reading import only, read
 
-    read = [runs.read(source, labels, least=8) for source in sources]
+    found = [only(read(source, Options(labels=labels))) for source in sources]
+    theory.check_enough(found)
     check_writable(output / f"{name}.md")
-    written = theory.write(read, output, name, title)
+    written = theory.write(found, output, name, title)
     if as_json:
-        machine.write({"report": written, "populations": theory.summaries(read)})
+        machine.write({"report": written, "populations": theory.summaries(found)})
     else:
         say(f"report in {written}")

@@ -71,7 +71,7 @@ def run(
     """
     from popnet import config, engine, next_steps
     from popnet.engine.progress import ConsoleReporter
-    from popnet.metrics.populations import failed_members
+    from popnet.results.stores.populations import failed_members
     from popnet.scaling import scaled
 
     if quiet and verbose:
@@ -113,8 +113,9 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
     import pandas as pd
 
     from popnet import prose
-    from popnet.metrics.populations import failed_members
     from popnet.report.tables import published, render
+    from popnet.results.measuring import sample_sds
+    from popnet.results.stores.populations import failed_members
 
     experiment = result.plan.experiment
     table = result.table()
@@ -122,7 +123,9 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
     beside = pd.concat(rows) if rows else None
     if beside is not None:
         beside = beside[~beside.index.duplicated()]
-    render(table, experiment.description or experiment.name, beside, console)
+    # Beside the papers' numbers their convention, elsewhere that of `popnet compare`.
+    shown, sd = (table, "n") if experiment.published else (sample_sds(table), "n - 1")
+    render(shown, experiment.description or experiment.name, beside, console, sd)
     for member_id, error in failed_members(result.plan, result.store).items():
         prose.show(console, f"member {member_id} failed: {error}")
     return table

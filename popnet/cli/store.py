@@ -105,7 +105,7 @@ def store_export(
 
     Example: popnet store export runs/mine mine.npz --row Baseline
     """
-    from popnet.metrics.runs import named_population
+    from popnet.results.stores.rows import named_population
     from popnet.store import open_store
     from popnet.store.export import export
 
@@ -132,7 +132,7 @@ def store_prune(
     debug: DebugOption = False,
 ) -> None:
     """Remove what no member needs: half-written files, files of no finished member, what was set aside as damaged."""
-    from popnet.metrics.stored import planned_members
+    from popnet.results.stores.plans import planned_members
     from popnet.store import open_store
     from popnet.store.prune import prune
 

@@ -29,9 +29,9 @@ from popnet.engine.sharing import load_component, target_labels
 from popnet.engine.training import Executor, Training, kept_views, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError, nearest
 from popnet.metrics.divergence import divergence_table
-from popnet.metrics.language_populations import language_table
-from popnet.metrics.populations import similarity_table, variability_table
 from popnet.protocol import Member, Plan, steps_per_epoch
+from popnet.results.stores.language_populations import language_table
+from popnet.results.stores.populations import similarity_table, variability_table
 from popnet.store import Store
 from popnet.store.logs import write_logs
 from popnet.store.repair import set_damage_aside
@@ -102,6 +102,14 @@ class Result:
                 f"no table {name!r}: {self.plan.experiment.name} trains {kind}: ask for {self.main_table!r}"
             )
         return TABLES[name](self.plan, self.store)
+
+    def _repr_html_(self) -> str:
+        """The main table, for a notebook; SDs as `popnet run` prints them."""
+        from popnet.report.answers import table_html
+        from popnet.results.measuring import sample_sds
+
+        table, sd = (self.table(), "n") if self.plan.experiment.published else (sample_sds(self.table()), "n - 1")
+        return table_html(table.rename_axis(f"variant (SD: {sd} in the denominator)"))
 
 
 def plan(experiment: Experiment | str | Path, device: str = "auto") -> Plan:

@@ -25,8 +25,8 @@ from popnet.engine.devices import platform
 from popnet.engine.pictures import encoded_pictures, image_shape
 from popnet.engine.sharing import load_component
 from popnet.errors import ConfigError, DataError
-from popnet.metrics.runs import stored_population
 from popnet.protocol import ORIGINAL, Member
+from popnet.results.stores.rows import stored_population
 from popnet.store import Store
 from popnet.training.trainer import Trainer, make_parts
 

@@ -10,9 +10,9 @@ from popnet import engine
 from popnet.config import ALL_SOURCES, Experiment, Variant
 from popnet.engine.progress import Reporter
 from popnet.errors import ConfigError, TrainingError, nearest
-from popnet.metrics.populations import finished_members, population_logits
 from popnet.metrics.precision import METRICS, Precision
 from popnet.metrics.theory.variance import Estimate
+from popnet.results.stores.populations import finished_members, population_logits
 
 DEFAULT_TARGETS: Mapping[str, float] = {"accuracy_mean": 0.5, "accuracy_sd": 0.5, "disagreement": 1.0}
 """Widths of 95% intervals, in points of a percent."""

@@ -1,7 +1,6 @@
-"""What varies between the members of a population, and how much.
+"""What varies between the members of a population, and how much: functions of arrays, which open no file.
 
-The theory and the comparisons are imported when first used: they bring scipy.stats, which takes longer to import than
-`popnet measure` needs for a hundred members.
+The names here are imported when first used: a comparison of two columns of numbers needs neither torch nor the kernels.
 """
 
 from __future__ import annotations
@@ -9,40 +8,83 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from popnet.metrics.language import (
-    LanguagePairwise,
-    LanguageVariability,
-    ensemble_perplexity_delta,
-    language_pairwise,
-    language_variability,
-    perplexity,
-    word_disagreement,
-)
-from popnet.metrics.measure import measure_file
-from popnet.metrics.pairs import PairMean
-from popnet.metrics.predictions import Predictions, open_labels, open_predictions
-from popnet.metrics.similarity import linear_cka, linear_cka_matrix
-from popnet.metrics.variability import (
-    Pairwise,
-    Variability,
-    accuracy,
-    cross_entropy,
-    disagreement,
-    ensemble_cross_entropy_delta,
-    ensemble_delta,
-    ensemble_delta_mean,
-    pairwise,
-    pearson,
-    spearman,
-    variability,
-    variability_reduction,
-)
-
 if TYPE_CHECKING:
     from popnet.metrics import theory
-    from popnet.metrics.comparison import Comparison, compare, compare_all, compare_samples, compare_values, holm
+    from popnet.metrics.comparison import (
+        Comparison,
+        TaskComparison,
+        compare,
+        compare_all,
+        compare_samples,
+        compare_tasks,
+        compare_values,
+        holm,
+    )
+    from popnet.metrics.language import (
+        LanguagePairwise,
+        LanguageVariability,
+        ensemble_perplexity_delta,
+        language_pairwise,
+        language_variability,
+        perplexity,
+        word_disagreement,
+    )
+    from popnet.metrics.pairs import PairMean
+    from popnet.metrics.population import (
+        Pairwise,
+        Variability,
+        accuracy,
+        cross_entropy,
+        disagreement,
+        ensemble_cross_entropy_delta,
+        ensemble_delta,
+        ensemble_delta_mean,
+        pairwise,
+        pearson,
+        spearman,
+        variability,
+        variability_reduction,
+    )
+    from popnet.metrics.predictions import Predictions
+    from popnet.metrics.samples import Sample
+    from popnet.metrics.similarity import linear_cka, linear_cka_matrix
 
-_COMPARISON = ("Comparison", "compare", "compare_all", "compare_samples", "compare_values", "holm")
+_HOME = {
+    "Comparison": "comparison",
+    "LanguagePairwise": "language",
+    "LanguageVariability": "language",
+    "PairMean": "pairs",
+    "Pairwise": "population",
+    "Predictions": "predictions",
+    "Sample": "samples",
+    "TaskComparison": "comparison",
+    "Variability": "population",
+    "accuracy": "population",
+    "compare": "comparison",
+    "compare_all": "comparison",
+    "compare_samples": "comparison",
+    "compare_tasks": "comparison",
+    "compare_values": "comparison",
+    "cross_entropy": "population",
+    "disagreement": "population",
+    "ensemble_cross_entropy_delta": "population",
+    "ensemble_delta": "population",
+    "ensemble_delta_mean": "population",
+    "ensemble_perplexity_delta": "language",
+    "holm": "comparison",
+    "language_pairwise": "language",
+    "language_variability": "language",
+    "linear_cka": "similarity",
+    "linear_cka_matrix": "similarity",
+    "pairwise": "population",
+    "pearson": "population",
+    "perplexity": "language",
+    "spearman": "population",
+    "variability": "population",
+    "variability_reduction": "population",
+    "word_disagreement": "language",
+}
+_MODULES = ("theory",)
 
 __all__ = [
     "Comparison",
@@ -51,11 +93,14 @@ __all__ = [
     "PairMean",
     "Pairwise",
     "Predictions",
+    "Sample",
+    "TaskComparison",
     "Variability",
     "accuracy",
     "compare",
     "compare_all",
     "compare_samples",
+    "compare_tasks",
     "compare_values",
     "cross_entropy",
     "disagreement",
@@ -68,9 +113,6 @@ __all__ = [
     "language_variability",
     "linear_cka",
     "linear_cka_matrix",
-    "measure_file",
-    "open_labels",
-    "open_predictions",
     "pairwise",
     "pearson",
     "perplexity",
@@ -83,10 +125,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "theory":
-        return importlib.import_module("popnet.metrics.theory")
-    if name in _COMPARISON:
-        return getattr(importlib.import_module("popnet.metrics.comparison"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"popnet.metrics.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"popnet.metrics.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

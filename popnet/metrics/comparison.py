@@ -11,80 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import logsumexp
 
-from popnet.metrics.inputs import Array, labels_array, logits_array
+from popnet.metrics import wording
+from popnet.metrics.clusters import ExampleMean, example_mean
+from popnet.metrics.one_run import over_examples, paired_differences
 from popnet.metrics.power import runs_needed
-from popnet.metrics.resampling import bootstrap_draws
-from popnet.metrics.theory.packed import PackedErrors, as_array, packed
-from popnet.metrics.theory.variance import signed_sd
+from popnet.metrics.samples import ROUNDING, Sample, TooLittleError, example_losses, signed_sd
+from popnet.metrics.tails import Interval, agreeing, level, normal_reach, t_p_value, t_reach, wilson_interval
+from popnet.metrics.theory.packed import PackedErrors, as_array
 
 RESAMPLES = 10_000
+LEAST_RUNS_FOR_BOOTSTRAP = 5
 
 Method = Literal["welch", "bootstrap"]
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One number for each run of a population, and what is known of it example by example.
-
-    Attributes:
-        values: float64 [members], the mean over examples of each run.
-        example_means: float64 [examples], the mean over runs on each example; None where only `values` are known.
-        own_variance: the part of the values' variance that independent examples explain: the sum over examples of the
-            variance between runs (ddof 1), over n^2.
-    """
-
-    values: NDArray[np.float64]
-    example_means: NDArray[np.float64] | None = None
-    own_variance: float = 0.0
-
-    @classmethod
-    def of_values(cls, values: Any) -> Sample:
-        """From any scalar of each run: numbers [members], at least 2, finite."""
-        array = as_array(values)
-        if array.ndim != 1 or array.dtype.kind not in "fiu" or array.size < 2 or not np.isfinite(array).all():
-            raise ValueError(
-                f"values must be finite numbers [members], at least 2, not {array.dtype} {list(array.shape)}"
-            )
-        return cls(array.astype(np.float64))
-
-    @classmethod
-    def of_errors(cls, errors: Any) -> Sample:
-        """Accuracies in percent, from errors: bool [members, examples] or `PackedErrors`."""
-        bits = packed(errors)
-        counts = bits.example_counts()
-        own = int((counts * (bits.members - counts)).sum()) / (bits.members * (bits.members - 1))
-        values = 100 * (bits.examples - bits.member_counts()) / bits.examples
-        return cls(values, 100 * (1 - counts / bits.members), 1e4 * own / bits.examples**2)
-
-    @classmethod
-    def of_losses(cls, losses: NDArray[np.float64]) -> Sample:
-        """From the loss of each run on each example, float64 [members, examples]."""
-        own = float(losses.var(axis=0, ddof=1).sum()) / losses.shape[1] ** 2
-        return cls(losses.mean(axis=1), losses.mean(axis=0), own)
-
-    @property
-    def mean(self) -> float:
-        return math.fsum(self.values) / len(self.values)
-
-    @property
-    def variance(self) -> float:
-        """Between runs, ddof 1; exactly 0 for equal values."""
-        deviations = self.values - self.values[0]
-        mean = math.fsum(deviations) / len(deviations)
-        return math.fsum((deviations - mean) ** 2) / (len(deviations) - 1)
-
-    @property
-    def distribution_variance(self) -> float:
-        """Theorem 2's estimate; NaN where nothing is known by example."""
-        if self.example_means is None or len(self.example_means) < 2:
-            return math.nan
-        examples = len(self.example_means)
-        return examples / (examples - 1) * (self.variance - self.own_variance)
 
 
 @dataclass(frozen=True)
@@ -93,27 +32,34 @@ class Comparison:
 
     Attributes:
         metric, unit: what was compared, and its unit (points, nats, ...).
-        higher_is_better: which of two values wins.
+        higher_is_better: which of two values wins; None where that is not known, and "better" reads "larger" below.
         members_a, members_b: runs of each.
-        mean_a, mean_b, sd_a, sd_b: over runs; SDs have ddof 1.
+        mean_a, mean_b, sd_a, sd_b: over runs; SDs have ddof 1, and are NaN for one run.
         difference: mean_a - mean_b.
-        low, high: its confidence interval over new runs, on this test set.
+        low, high: its confidence interval over new runs, on this test set; where one run of each was compared
+            (`members_a` is 1), over new examples, with these two runs.
         low_new_examples, high_new_examples: over new runs and new examples from the same distribution; NaN where
-            nothing is known by example. Never narrower than the other.
-        p_value: two-sided, that the difference is 0 on this test set.
-        method: `welch`, `bootstrap` (studentised), or `paired` before it where runs were matched.
+            nothing is known by example, or one run of each was compared. Never narrower than the other.
+        p_value: two-sided, that the difference is 0 on this test set; for one run of each, on all examples. Below
+            1 - confidence exactly where the interval leaves out 0.
+        method: `welch`, `bootstrap` (studentised), or `paired` before it where runs were matched; for one run of each
+            `mcnemar`, `examples` (Student's t) or `clusters`; `tasks` for the mean of such comparisons.
         wins: the share of pairs of a run of A and one of B in which A is better, ties half; if paired, of the matched
-            pairs.
+            pairs; for one run of each, of the examples; for the mean over tasks of such, of the tasks.
         wins_low, wins_high: its interval (Newcombe 2006; Wilson's for matched pairs).
         distribution_sd_a, distribution_sd_b: the SD between runs on the distribution itself (Jordan 2024, Theorem 2),
             the root of the amount with the sign of a negative estimate; NaN where nothing is known by example.
         sd_differences: of the differences between matched runs (ddof 1); NaN where runs were not matched.
         confidence: of the intervals.
+        examples: how many, where they are known one by one.
+        clusters: in how many clusters, where they were given.
+        discordant: for one run of each and right/wrong scores: on how many examples A is right and B wrong, and the
+            reverse.
     """
 
     metric: str
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     members_a: int
     members_b: int
     mean_a: float
@@ -134,6 +80,9 @@ class Comparison:
     distribution_sd_b: float
     sd_differences: float
     confidence: float
+    examples: int | None = None
+    clusters: int | None = None
+    discordant: tuple[int, int] | None = None
 
     @property
     def interval(self) -> Interval:
@@ -141,7 +90,7 @@ class Comparison:
 
     @property
     def found(self) -> bool:
-        """Whether the interval over new runs leaves out 0."""
+        """Whether the interval leaves out 0."""
         return not self.low <= 0 <= self.high
 
     @property
@@ -151,8 +100,11 @@ class Comparison:
 
     @cached_property
     def runs_needed(self) -> int | None:
-        """How many runs of each find a difference as large as this one with a power of 80%; None for no difference."""
-        if not self.difference:
+        """How many runs of each find a difference as large as this one with a power of 80%.
+
+        None for no difference, and where one run of each was compared, which tells no SD.
+        """
+        if not self.difference or math.isnan(self.sd_a):
             return None
         if math.isnan(self.sd_differences):
             return runs_needed(self.difference, self.sd_a, self.sd_b)
@@ -164,13 +116,18 @@ class Comparison:
 
     def sentence(self, name_a: str = "A", name_b: str = "B") -> str:
         """The result in plain words."""
-        return " ".join(_sentences(self, name_a, name_b))
+        return wording.of_comparison(self, name_a, name_b)
+
+    def _repr_html_(self) -> str:
+        from popnet.report.answers import comparison_html
+
+        return comparison_html(self)
 
 
 def compare(
-    logits_a: Array,
-    logits_b: Array,
-    labels: Array,
+    logits_a: Any,
+    logits_b: Any,
+    labels: Any,
     metric: Literal["accuracy", "cross_entropy"] = "accuracy",
     *,
     paired: bool = False,
@@ -178,51 +135,47 @@ def compare(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 1,
+    clusters: Any = None,
 ) -> Comparison:
     """Compare two populations on the same test set.
 
     Args:
-        logits_a, logits_b: float32 [members, examples, classes], NumPy or torch; at least 2 members of each.
+        logits_a, logits_b: floats [members, examples, classes], NumPy or torch; float64 keeps its precision. Two
+            members of each or more; or one of each, which compares these two runs over examples.
         labels: int64 [examples].
         metric: `accuracy` (points of a percent) or `cross_entropy` (nats).
         paired: run r of A belongs to run r of B (equal seeds).
         method: of the interval over new runs, Welch's t or a studentised bootstrap.
         resamples, seed: of the bootstrap.
+        clusters: what tells groups of examples that belong together apart, an integer [examples].
     """
     if metric not in ("accuracy", "cross_entropy"):
         raise ValueError(f"metric must be 'accuracy' or 'cross_entropy', not {metric!r}")
-    a, b = logits_array(logits_a, "logits_a"), logits_array(logits_b, "logits_b")
+    a, b = _logits(logits_a, "logits_a"), _logits(logits_b, "logits_b")
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"logits_a and logits_b must be of the same examples and classes, not {a.shape[1:]} and {b.shape[1:]}"
         )
-    truth = labels_array(labels, a.shape[1], a.shape[2])
-    samples = [logits_sample(z, truth, metric) for z in (a, b)]
-    unit = "points" if metric == "accuracy" else "nats"
+    truth = _labels(labels, a.shape[1], a.shape[2])
     return compare_samples(
-        *samples,
+        *(logits_sample(z, truth, metric) for z in (a, b)),
         metric=metric,
-        unit=unit,
+        unit="points" if metric == "accuracy" else "nats",
         higher_is_better=metric == "accuracy",
         paired=paired,
         method=method,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
+        clusters=clusters,
     )
 
 
-def logits_sample(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: str) -> Sample:
+def logits_sample(logits: NDArray[Any], labels: NDArray[np.int64], metric: str) -> Sample:
     """The `Sample` of a metric of logits [members, examples, classes], checked before."""
     if metric == "accuracy":
         return Sample.of_errors(PackedErrors.pack(logits.argmax(axis=2) != labels))
     return Sample.of_losses(np.stack([example_losses(member, labels) for member in logits]))
-
-
-def example_losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The cross-entropy on each example, nats: float64 [examples], from the logits [examples, classes] of one run."""
-    wide = logits.astype(np.float64)
-    return np.asarray(logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels])
 
 
 def compare_values(
@@ -238,34 +191,48 @@ def compare_samples(
     *,
     metric: str = "value",
     unit: str = "",
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
     paired: bool = False,
     method: Method = "welch",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 1,
+    clusters: Any = None,
 ) -> Comparison:
-    """Compare two samples; what `compare` and `compare_values` do after reading theirs."""
-    if min(len(a.values), len(b.values)) < 2:
-        raise ValueError(f"a comparison needs at least 2 runs of each, not {len(a.values)} and {len(b.values)}")
-    if paired and len(a.values) != len(b.values):
-        raise ValueError(f"paired: A has {len(a.values)} runs and B {len(b.values)}: each needs its partner")
-    if method not in ("welch", "bootstrap"):
-        raise ValueError(f"method must be 'welch' or 'bootstrap', not {method!r}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
+    """Compare two samples; what `compare` and `compare_values` do after reading theirs.
+
+    In simulation 95% intervals cover in 94 to 96% for normal runs, from 5 of each on, by either method, and in 93 to
+    96% for moderately skewed ones (skewness 1) of similar numbers. With fewer runs Welch's interval is too wide where
+    the SDs are alike (2 of each: 98%, 3: 96.5%) and slightly narrow where they differ (4 of each: 94%); 2 runs against
+    10 cover in 90%. Of matched runs it is exact from 2 on. No method saves few strongly skewed runs (exponential) of
+    unequal SDs: 90% with 5 of each, 93% with 20.
+
+    Args:
+        a, b: two runs of each or more; or one of each, known by example: see `popnet.metrics.one_run`.
+        higher_is_better: None where it is not known: then "larger" is said, and not "better".
+        paired: run r of A belongs to run r of B.
+        method: `welch`, or `bootstrap` (studentised, equal tails), which needs 5 runs of each.
+        clusters: an integer [examples]: new examples come in such clusters.
+
+    Raises:
+        ValueError: wrong arguments. `TooLittleError`, one of its kind: sound results that tell nothing.
+    """
+    _check(a, b, paired, method, confidence)
+    about: dict[str, Any] = {"metric": metric, "unit": unit, "higher_is_better": higher_is_better}
+    if len(a.values) == 1:
+        return _of_one_run(a, b, about, confidence, clusters)
     parts = _Parts.of(a, b, paired)
-    if method == "bootstrap" and parts.variance > 0:
-        (low, high), p_value = _bootstrap_t(a, b, parts, paired, confidence, resamples, seed)
+    if method == "bootstrap":
+        interval, p_value = _bootstrap_t(a, b, parts, paired, confidence, resamples, seed)
     else:
-        (low, high), p_value = _student(parts, confidence)
+        interval, p_value = _student(parts, confidence)
+    low, high = agreeing(interval, p_value, confidence)
     wins = _wins(a.values, b.values, higher_is_better, paired)
     wins_low, wins_high = _wins_interval(wins, len(a.values), len(b.values), paired, confidence)
-    new_low, new_high = _new_examples(a, b, parts, paired, confidence)
+    examples = _over_examples(a, b, clusters)
+    new_low, new_high = _new_examples(a, b, parts, examples, paired, confidence)
     return Comparison(
-        metric=metric,
-        unit=unit,
-        higher_is_better=higher_is_better,
+        **about,
         members_a=len(a.values),
         members_b=len(b.values),
         mean_a=a.mean,
@@ -286,15 +253,128 @@ def compare_samples(
         distribution_sd_b=signed_sd(b.distribution_variance),
         sd_differences=math.sqrt(parts.variance * len(a.values)) if paired else math.nan,
         confidence=confidence,
+        examples=None if a.example_means is None or examples is None else len(a.example_means),
+        clusters=None if examples is None else examples.clusters,
     )
 
 
 def compare_all(samples: Mapping[str, Sample], **options: Any) -> dict[tuple[str, str], tuple[Comparison, float]]:
     """Every pair of several populations, with its p-value adjusted for their number (Holm). Options as above."""
     pairs = list(itertools.combinations(samples, 2))
-    results = [compare_samples(samples[a], samples[b], **options) for a, b in pairs]
+    results = []
+    for first, second in pairs:
+        try:
+            results.append(compare_samples(samples[first], samples[second], **options))
+        except ValueError as error:
+            raise type(error)(f"{first} (A) and {second} (B): {error}") from None
     adjusted = holm([result.p_value for result in results])
     return {pair: (result, float(p)) for pair, result, p in zip(pairs, results, adjusted)}
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """A against B on several tasks.
+
+    Attributes:
+        tasks: by name: the comparison, and its p-value adjusted for the number of tasks (Holm).
+        mean: of the unweighted mean over all tasks, these tasks taken as given: over new runs, where all tasks have the
+            same runs; over new examples, of one run of each. None where there is no such mean, or a single task.
+        skipped: tasks that tell nothing, and why.
+    """
+
+    tasks: Mapping[str, tuple[Comparison, float]]
+    mean: Comparison | None = None
+    skipped: Mapping[str, str] | None = None
+
+    def sentence(self, name_a: str = "A", name_b: str = "B") -> str:
+        """The result in plain words."""
+        return wording.of_tasks(self, name_a, name_b)
+
+    def _repr_html_(self) -> str:
+        from popnet.report.answers import tasks_html
+
+        return tasks_html(self)
+
+
+def compare_tasks(
+    pairs: Mapping[str, tuple[Sample, Sample]],
+    *,
+    paired: Mapping[str, bool] | bool = False,
+    clusters: Mapping[str, Any] | None = None,
+    same_runs: bool = True,
+    **options: Any,
+) -> TaskComparison:
+    """Compare A with B on each of several tasks, and on the mean over them.
+
+    Args:
+        pairs: the samples of A and B by task.
+        paired: whether run r of A belongs to run r of B, for each task or for all.
+        clusters: by task, where examples are clustered.
+        same_runs: run r of A is the same run in all tasks, and so is that of B; without, there is no mean over tasks.
+        options: as of `compare_samples`.
+
+    Raises:
+        ValueError: naming the task; `TooLittleError` where no task tells anything.
+    """
+    if not pairs:
+        raise ValueError("pairs holds no task")
+    matched = {task: paired if isinstance(paired, bool) else paired[task] for task in pairs}
+    groups = {task: (clusters or {}).get(task) for task in pairs}
+    results: dict[str, Comparison] = {}
+    skipped: dict[str, str] = {}
+    for task, (a, b) in pairs.items():
+        try:
+            results[task] = compare_samples(a, b, paired=matched[task], clusters=groups[task], **options)
+        except TooLittleError as error:
+            skipped[task] = str(error)
+        except ValueError as error:
+            raise ValueError(f"{task}: {error}") from None
+    if not results:
+        task, why = next(iter(skipped.items()))
+        raise TooLittleError(f"{task}: {why}")
+    adjusted = holm([result.p_value for result in results.values()])
+    tasks = {task: (result, float(p)) for (task, result), p in zip(results.items(), adjusted)}
+    if not same_runs:
+        return TaskComparison(tasks, None, skipped)
+    try:
+        mean = _mean_over_tasks(list(pairs.values()), list(groups.values()), all(matched.values()), options)
+    except TooLittleError:
+        mean = None
+    return TaskComparison(tasks, mean, skipped)
+
+
+def _mean_over_tasks(
+    pairs: Sequence[tuple[Sample, Sample]], clusters: Sequence[Any], paired: bool, options: dict[str, Any]
+) -> Comparison | None:
+    sizes = {(len(a.values), len(b.values)) for a, b in pairs}
+    if len(sizes) > 1 or len(pairs) == 1:
+        return None
+    a, b = (Sample(np.mean([pair[side].values for pair in pairs], axis=0)) for side in (0, 1))
+    options = {**options, "metric": f"mean {options.get('metric', 'value')}"}
+    if sizes != {(1, 1)}:
+        return compare_samples(a, b, paired=paired, **options)
+    means = [example_mean(paired_differences(*pair), groups) for pair, groups in zip(pairs, clusters)]
+    variance = sum(mean.variance for mean in means) / len(means) ** 2
+    if variance == 0:
+        return None
+    freedom = (variance * len(means) ** 2) ** 2 / sum(mean.variance**2 / mean.freedom for mean in means)
+    parts = _Parts(_difference(a, b), variance, freedom)
+    confidence = options.get("confidence", 0.95)
+    interval, p_value = _student(parts, confidence)
+    higher_is_better = options.get("higher_is_better")
+    by_task = np.array([mean.mean for mean in means])
+    wins = _wins(by_task, np.zeros(len(by_task)), higher_is_better, paired=True)
+    return _one_run_comparison(
+        {"metric": options["metric"], "unit": options.get("unit", ""), "higher_is_better": higher_is_better},
+        (a, b),
+        parts.difference,
+        (agreeing(interval, p_value, confidence), p_value),
+        (wins, wilson_interval(wins, len(means), confidence)),
+        method="tasks",
+        confidence=confidence,
+        examples=sum(len(pair[0].example_means) for pair in pairs if pair[0].example_means is not None),
+        clusters=sum(mean.clusters or 0 for mean in means) or None,
+    )
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -317,29 +397,110 @@ class _Parts:
 
     @classmethod
     def of(cls, a: Sample, b: Sample, paired: bool) -> _Parts:
+        difference = _difference(a, b)
         if paired:
-            differences = Sample(a.values - b.values)
-            return cls(differences.mean, differences.variance / len(a.values), len(a.values) - 1.0)
-        first, second = a.variance / len(a.values), b.variance / len(b.values)
-        total = first + second
-        scale = first**2 / (len(a.values) - 1) + second**2 / (len(b.values) - 1)
-        freedom = total**2 / scale if scale else float(len(a.values) + len(b.values) - 2)
-        return cls(a.mean - b.mean, total, freedom)
+            variance = Sample(a.values - b.values).variance / len(a.values)
+            freedom = len(a.values) - 1.0
+        else:
+            first, second = a.variance / len(a.values), b.variance / len(b.values)
+            variance = first + second
+            scale = first**2 / (len(a.values) - 1) + second**2 / (len(b.values) - 1)
+            freedom = variance**2 / scale if scale else math.nan
+        if not 0 < freedom < math.inf or not 0 < variance < math.inf:
+            raise ValueError("the values are so large or small that their variance is beyond float64: scale them")
+        return cls(difference, variance, freedom)
+
+
+def _difference(a: Sample, b: Sample) -> float:
+    """The difference of the means; 0 where it is what rounding leaves."""
+    difference = a.mean - b.mean
+    return 0.0 if abs(difference) <= ROUNDING * max(abs(a.mean), abs(b.mean)) else difference
+
+
+def _of_one_run(a: Sample, b: Sample, about: dict[str, Any], confidence: float, clusters: Any) -> Comparison:
+    result = over_examples(a, b, higher_is_better=about["higher_is_better"], confidence=confidence, clusters=clusters)
+    difference = 0.0 if abs(result.difference) <= ROUNDING * max(abs(a.mean), abs(b.mean)) else result.difference
+    return _one_run_comparison(
+        about,
+        (a, b),
+        difference,
+        (result.interval, result.p_value),
+        (result.wins, result.wins_interval),
+        method=result.method,
+        confidence=confidence,
+        examples=result.examples,
+        clusters=result.clusters,
+        discordant=result.discordant,
+    )
+
+
+def _one_run_comparison(
+    about: dict[str, Any],
+    samples: tuple[Sample, Sample],
+    difference: float,
+    found: tuple[Interval, float],
+    wins: tuple[float, Interval],
+    **known: Any,
+) -> Comparison:
+    """A `Comparison` of one run of each: what needs several runs is NaN."""
+    return Comparison(
+        **about,
+        members_a=1,
+        members_b=1,
+        mean_a=samples[0].mean,
+        mean_b=samples[1].mean,
+        difference=difference,
+        low=found[0][0],
+        high=found[0][1],
+        p_value=found[1],
+        wins=wins[0],
+        wins_low=wins[1][0],
+        wins_high=wins[1][1],
+        sd_a=math.nan,
+        sd_b=math.nan,
+        sd_differences=math.nan,
+        low_new_examples=math.nan,
+        high_new_examples=math.nan,
+        distribution_sd_a=math.nan,
+        distribution_sd_b=math.nan,
+        **known,
+    )
 
 
 def _student(parts: _Parts, confidence: float) -> tuple[Interval, float]:
     error = math.sqrt(parts.variance)
-    reach = float(stats.t.ppf((1 + confidence) / 2, parts.freedom)) * error
-    if error == 0:
-        return (parts.difference, parts.difference), 0.0 if parts.difference else 1.0
-    p_value = 2 * float(stats.t.sf(abs(parts.difference) / error, parts.freedom))
-    return (parts.difference - reach, parts.difference + reach), p_value
+    reach = t_reach(confidence, parts.freedom) * error
+    return (parts.difference - reach, parts.difference + reach), t_p_value(parts.difference / error, parts.freedom)
 
 
 def _bootstrap_t(
     a: Sample, b: Sample, parts: _Parts, paired: bool, confidence: float, resamples: int, seed: int
 ) -> tuple[Interval, float]:
-    """The studentised bootstrap: quantiles of (d* - d) / error* over resamples; those of equal runs are left out."""
+    """The studentised bootstrap with equal tails; the interval is that of the differences its test does not reject."""
+    scores = _bootstrap_scores(a, b, parts, paired, resamples, seed)
+    score = parts.difference / math.sqrt(parts.variance)
+    tail = min(int((scores >= score).sum()), int((scores <= score).sum()))
+    p_value = min(1.0, 2 * (tail + 1) / (len(scores) + 1))
+    beyond = math.ceil(level(confidence) * (len(scores) + 1) / 2) - 1  # scores that a rejected one may leave
+    if beyond < 1:
+        raise ValueError(f"{resamples:,} resamples are too few for a confidence of {confidence:g}")
+    if resamples - len(scores) >= beyond:
+        raise TooLittleError(
+            "too many runs share one value for a bootstrap at this confidence, as resamples of equal runs show: leave "
+            "the bootstrap out"
+        )
+    scores.sort()
+    error = math.sqrt(parts.variance)
+    low, high = float(scores[beyond - 1]), float(scores[len(scores) - beyond])
+    return (parts.difference - high * error, parts.difference - low * error), p_value
+
+
+def _bootstrap_scores(
+    a: Sample, b: Sample, parts: _Parts, paired: bool, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """(d* - d) / error* of each resample; resamples of equal runs, which have no error, are left out."""
+    from popnet.metrics.resampling import bootstrap_draws
+
     arms = [a.values - b.values] if paired else [a.values, b.values]
     means, variances = np.zeros(resamples), np.zeros(resamples)
     for number, values in enumerate(arms):
@@ -351,39 +512,41 @@ def _bootstrap_t(
             means[rows.start : rows.stop] += sign * drawn.mean(axis=1)
             variances[rows.start : rows.stop] += drawn.var(axis=1, ddof=1) / len(values)
     usable = variances > 1e-12 * parts.variance
-    scores = (means[usable] - parts.difference) / np.sqrt(variances[usable])
-    if not scores.size:
-        return _student(parts, confidence)
-    error = math.sqrt(parts.variance)
-    low, high = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2])
-    beyond = int((np.abs(scores) >= abs(parts.difference) / error).sum())
-    interval = (parts.difference - float(high) * error, parts.difference - float(low) * error)
-    return interval, (beyond + 1) / (scores.size + 1)
+    return np.asarray((means[usable] - parts.difference) / np.sqrt(variances[usable]))
 
 
-def _new_examples(a: Sample, b: Sample, parts: _Parts, paired: bool, confidence: float) -> Interval:
+def _over_examples(a: Sample, b: Sample, clusters: Any) -> ExampleMean | None:
+    """What differs over examples, where they are known and the same."""
+    if a.example_means is None or b.example_means is None:
+        if clusters is not None:
+            raise ValueError("clusters are of examples, and nothing is known by example of A or of B")
+        return None
+    if clusters is None and len(a.example_means) < 2:
+        return None
+    return example_mean(paired_differences(a, b), clusters)
+
+
+def _new_examples(
+    a: Sample, b: Sample, parts: _Parts, examples: ExampleMean | None, paired: bool, confidence: float
+) -> Interval:
     """The interval over new runs and new examples. The noise that both leave is counted once.
 
     Var = Var over runs + Var_i(difference on example i) / n - what independent examples explain of the first. For
-    matched runs, whose noise on an example may be shared, the last term is left in: a little too wide.
+    matched runs, whose noise on an example may be shared, and for clusters, within which it may be, the last term is
+    left in: a little too wide.
     """
-    if a.example_means is None or b.example_means is None:
+    if examples is None:
         return math.nan, math.nan
-    examples = len(a.example_means)
-    if len(b.example_means) != examples or examples < 2:
-        return math.nan, math.nan
-    over_examples = float((a.example_means - b.example_means).var(ddof=1)) / examples
-    counted = 0.0 if paired else a.own_variance / len(a.values) + b.own_variance / len(b.values)
-    variance = max(parts.variance + over_examples - counted, parts.variance, over_examples)
-    if variance == 0:
-        return parts.difference, parts.difference
-    freedom = variance**2 / (parts.variance**2 / parts.freedom + over_examples**2 / (examples - 1))
-    reach = float(stats.t.ppf((1 + confidence) / 2, max(freedom, 1.0))) * math.sqrt(variance)
+    shared = paired or examples.clusters is not None
+    counted = 0.0 if shared else a.own_variance / len(a.values) + b.own_variance / len(b.values)
+    variance = max(parts.variance + examples.variance - counted, parts.variance, examples.variance)
+    freedom = variance**2 / (parts.variance**2 / parts.freedom + examples.variance**2 / examples.freedom)
+    reach = t_reach(confidence, max(freedom, 1.0)) * math.sqrt(variance)
     return parts.difference - reach, parts.difference + reach
 
 
-def _wins(a: NDArray[np.float64], b: NDArray[np.float64], higher_is_better: bool, paired: bool) -> float:
-    if not higher_is_better:
+def _wins(a: NDArray[np.float64], b: NDArray[np.float64], higher_is_better: bool | None, paired: bool) -> float:
+    if higher_is_better is False:
         a, b = -a, -b
     if paired:
         return float(((a > b).sum() + 0.5 * (a == b).sum()) / len(a))
@@ -395,68 +558,107 @@ def _wins(a: NDArray[np.float64], b: NDArray[np.float64], higher_is_better: bool
 
 def _wins_interval(wins: float, runs_a: int, runs_b: int, paired: bool, confidence: float) -> Interval:
     """The shares p with (wins - p)^2 <= z^2 Var(p): Wilson's for matched pairs, else Newcombe's (2006, method 5)."""
-    square = float(stats.norm.ppf((1 + confidence) / 2)) ** 2
+    if paired:
+        return wilson_interval(wins, runs_a, confidence)
+    square = normal_reach(confidence) ** 2
+    others = (runs_a + runs_b) / 2 - 1
 
-    def variance(p: float) -> float:
-        if paired:
-            return p * (1 - p) / runs_a
-        others = (runs_a + runs_b) / 2 - 1
-        return p * (1 - p) * (1 + others * ((1 - p) / (2 - p) + p / (1 + p))) / (runs_a * runs_b)
+    def outside(p: float) -> bool:
+        variance = p * (1 - p) * (1 + others * ((1 - p) / (2 - p) + p / (1 + p))) / (runs_a * runs_b)
+        return (wins - p) ** 2 > square * variance
 
-    def outside(p: float) -> float:
-        return (wins - p) ** 2 - square * variance(p)
+    def edge(out: float, inside: float) -> float:
+        for _ in range(60):
+            middle = (out + inside) / 2
+            out, inside = (middle, inside) if outside(middle) else (out, middle)
+        return inside
 
-    edge = 1e-12  # at 0 and 1 the share itself is a root
-    low = 0.0 if wins <= 0 else float(brentq(outside, 0.0, min(wins, 1 - edge)))
-    high = 1.0 if wins >= 1 else float(brentq(outside, max(wins, edge), 1.0))
+    nearly = 1e-12  # at 0 and 1 the share itself is an edge
+    low = 0.0 if wins <= 0 else edge(0.0, min(wins, 1 - nearly))
+    high = 1.0 if wins >= 1 else edge(1.0, max(wins, nearly))
     return low, high
 
 
-def _sentences(result: Comparison, name_a: str, name_b: str) -> list[str]:
-    ahead = result.difference > 0
-    first, second = (name_a, name_b) if ahead == result.higher_is_better else (name_b, name_a)
-    unit = f" {result.unit}" if result.unit else ""
-    quantity = result.metric.replace("_", "-")
-    percent = f"{100 * result.confidence:g}%"
-    numbers = (
-        f"{percent} interval {_signed(result.low)} to {_signed(result.high)}, {_p(result.p_value)}, "
-        f"{result.members_a} and {result.members_b} runs"
-    )
-    size = f"{_digits(abs(result.difference))}{unit} of {quantity}"
-    if not result.difference:
-        return [f"{name_a} and {name_b} have the same mean {quantity} ({numbers})."]
-    if result.found:
-        lines = [f"{first} is better than {second} by {size} ({name_a} minus {name_b}: {numbers})."]
-    else:
-        lines = [f"These runs do not tell {name_a} from {name_b}: {first} is ahead by {size} ({numbers})."]
-        if result.runs_needed is not None:
-            lines.append(f"A true difference of that size would take about {result.runs_needed:,} runs of each to see.")
-    pairs = "matched pairs of runs" if result.method.startswith("paired") else "pairs of runs"
-    lines.append(
-        f"{name_a} beats {name_b} in {100 * result.wins:.0f}% of {pairs} "
-        f"({100 * result.wins_low:.0f}% to {100 * result.wins_high:.0f}%)."
-    )
-    if not math.isnan(result.low_new_examples):
-        interval = f"{_signed(result.low_new_examples)} to {_signed(result.high_new_examples)}"
-        if result.holds_for_new_examples:
-            lines.append(f"Other test examples would show it too: for new runs on new examples, {interval}.")
-        elif result.found:
-            lines.append(
-                f"That is a fact about these test examples: for new runs on new examples the interval is {interval}, "
-                "and a larger test set, not more runs, would narrow it."
-            )
-        else:
-            lines.append(f"For new runs on new examples, {interval}.")
-    return lines
+def _check(a: Sample, b: Sample, paired: bool, method: str, confidence: float) -> None:
+    """Raises ValueError for wrong options, and TooLittleError for samples that tell nothing."""
+    if method not in ("welch", "bootstrap"):
+        raise ValueError(f"method must be 'welch' or 'bootstrap', not {method!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
+    a.check_finite("A")
+    b.check_finite("B")
+    runs_a, runs_b = len(a.values), len(b.values)
+    if method == "bootstrap" and min(runs_a, runs_b) < LEAST_RUNS_FOR_BOOTSTRAP:
+        raise ValueError(
+            f"a bootstrap needs at least {LEAST_RUNS_FOR_BOOTSTRAP} runs of each, not {runs_a} and {runs_b}: with "
+            "fewer its resamples hardly differ, so leave it out"
+        )
+    if runs_a == runs_b == 1:
+        return
+    if min(runs_a, runs_b) < 2:
+        raise TooLittleError(
+            f"a comparison needs at least 2 runs of each, or one of each known by example, not {runs_a} and {runs_b}: "
+            "one run does not tell how runs vary"
+        )
+    if paired and runs_a != runs_b:
+        raise ValueError(f"paired: A has {runs_a} runs and B {runs_b}: each needs its partner")
+    _check_varying(a, b, paired)
 
 
-def _digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+def _check_varying(a: Sample, b: Sample, paired: bool) -> None:
+    """Raises TooLittleError where the runs do not vary, so that their variance tells nothing."""
+    if a.constant and b.constant:
+        raise TooLittleError(
+            f"all runs of A have the same value ({a.values[0]:.6g}), and all of B ({b.values[0]:.6g}): were they "
+            "trained with different seeds? Copies of one run are one run"
+        )
+    if not paired:
+        return
+    differences = a.values - b.values
+    rounding = ROUNDING * max(float(np.abs(a.values).max()), float(np.abs(b.values).max()))
+    if (np.abs(differences) <= rounding).all():
+        raise TooLittleError("the runs of A and B are equal one by one: is it the same source twice?")
+    if float(np.ptp(differences)) <= rounding:
+        raise TooLittleError(
+            f"every run of A differs from its partner of B by the same {differences[0]:.6g}: matched so, they do not "
+            "tell how runs vary; compare them unpaired"
+        )
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3g}" if abs(value) < 1 else f"{value:+.2f}"
+def _logits(logits: Any, name: str) -> NDArray[Any]:
+    """Logits of any float type as NumPy's [members, examples, classes]; errors as of `popnet.metrics.inputs`.
+
+    Without torch, unless they are a tensor: bfloat16, which NumPy lacks, widens to float32.
+    """
+    if hasattr(logits, "detach"):
+        logits = logits.float() if str(logits.dtype) == "torch.bfloat16" else logits
+        logits = as_array(logits)
+    if not isinstance(logits, np.ndarray):
+        raise ValueError(f"{name} must be a NumPy array or a torch tensor, but is {type(logits).__name__}")
+    if logits.dtype.kind != "f":
+        raise ValueError(f"{name} must be float64, float32, float16 or bfloat16, but is {logits.dtype}")
+    if logits.ndim != 3:
+        raise ValueError(f"{name} must be [members, examples, classes], but has shape {list(logits.shape)}")
+    if 0 in logits.shape:
+        raise ValueError(f"{name} must not be empty, but has shape {list(logits.shape)}")
+    for member, block in enumerate(logits):
+        if not np.isfinite(block).all():
+            example, column = np.argwhere(~np.isfinite(block))[0]
+            what = "NaN" if np.isnan(block[example, column]) else "infinite"
+            raise ValueError(f"{name} of member {member}, example {example}, class {column} is {what}")
+    return logits
 
 
-def _p(value: float) -> str:
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
+def _labels(labels: Any, examples: int, classes: int) -> NDArray[np.int64]:
+    """The labels as int64 [examples]; errors as of `popnet.metrics.inputs`."""
+    array = as_array(labels) if hasattr(labels, "detach") else labels
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"labels must be a NumPy array or a torch tensor, but is {type(labels).__name__}")
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers (int64 [examples]), but is {array.dtype}")
+    if array.shape != (examples,):
+        raise ValueError(f"labels must be [examples] = [{examples}], but has shape {list(array.shape)}")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if wrong.size:
+        raise ValueError(f"labels must lie in 0..{classes - 1}, but labels[{wrong[0]}] is {array[wrong[0]]}")
+    return array.astype(np.int64)

@@ -23,9 +23,9 @@ from torch import Tensor
 from popnet import native
 from popnet.metrics.inputs import Array, at_least_two, tensor_of, thread_count
 from popnet.metrics.pairs import PairMean, pair_groups, standard_error
+from popnet.metrics.population import RESAMPLES, spearman, standard_deviation
 from popnet.metrics.predictions import Predictions
 from popnet.metrics.resampling import in_steps
-from popnet.metrics.variability import RESAMPLES, spearman, standard_deviation
 
 _LARGEST = 1e-3  # a log-probability that rounding may have put above 0
 _OVERFLOW = 709.0  # nats a token

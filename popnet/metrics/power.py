@@ -8,10 +8,9 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri, stdtrit
 
-from popnet.metrics.theory.variance import binary_variance, variance_lower_bound
+from popnet.metrics.tails import chi_square
 
 _MOST_RUNS = 10_000_000
 
@@ -40,28 +39,30 @@ def power(
 
     Args:
         difference: between the two means, in any unit.
-        sd_a, sd_b: standard deviations between runs, in that unit. For `paired`, `sd_a` is that of the differences
-            between matched runs, and `runs_a` their number.
+        sd_a, sd_b: standard deviations between runs, in that unit, not both 0. For `paired`, `sd_a` is that of the
+            differences between matched runs, and `runs_a` their number.
         runs_a, runs_b: runs of each, at least 2.
         alpha: the level of the test.
+
+    Raises:
+        ValueError: arguments out of these ranges, or not finite.
     """
-    _check(sd_a, sd_b, alpha)
+    _check(difference, sd_a, 0.0 if paired else sd_b, alpha)
     if runs_a < 2 or (runs_b < 2 and not paired):
         raise ValueError(f"a test needs at least 2 runs of each, not {runs_a} and {runs_b}")
-    first, second = sd_a**2 / runs_a, 0.0 if paired else sd_b**2 / runs_b
+    scale = sd_a if paired else max(sd_a, sd_b)  # so that no square leaves float64's range
+    first, second = (sd_a / scale) ** 2 / runs_a, 0.0 if paired else (sd_b / scale) ** 2 / runs_b
     variance = first + second
-    if variance == 0:
-        return 1.0 if difference else alpha
     nodes, weights = _nodes()
-    sampled = first * stats.chi2.ppf(nodes, runs_a - 1) / (runs_a - 1)
+    sampled = first * chi_square(nodes, runs_a - 1) / (runs_a - 1)
     if second == 0:
         freedom = np.full(len(nodes), runs_a - 1.0)
     else:
-        other = (second * stats.chi2.ppf(nodes, runs_b - 1) / (runs_b - 1))[:, None]
+        other = (second * chi_square(nodes, runs_b - 1) / (runs_b - 1))[:, None]
         sampled, weights, alone = sampled + other, weights * weights[:, None], sampled
         freedom = sampled**2 / (alone**2 / (runs_a - 1) + other**2 / (runs_b - 1))
-    critical = stats.t.isf(alpha / 2, freedom) * np.sqrt(sampled / variance)
-    shift = abs(difference) / math.sqrt(variance)
+    critical = -stdtrit(freedom, alpha / 2) * np.sqrt(sampled / variance)
+    shift = abs(difference) / scale / math.sqrt(variance)
     return float((weights * (ndtr(shift - critical) + ndtr(-shift - critical))).sum())
 
 
@@ -80,17 +81,18 @@ def runs_needed(
     if not 0 < power < 1:
         raise ValueError(f"power must be between 0 and 1, not {power}")
     other = sd_a if sd_b is None else sd_b
+    _check(difference, sd_a, 0.0 if paired else other, alpha)
 
     def enough(runs: int) -> bool:
         return _power(difference, sd_a, other, runs, runs, alpha, paired) >= power
 
     if not difference:
         return None
-    guess = (stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) ** 2 * (sd_a**2 + (0.0 if paired else other**2))
-    guess /= difference**2  # what the normal distribution asks for; Student's asks for more
-    if guess > _MOST_RUNS:
+    spread = math.hypot(sd_a, 0.0 if paired else other) / abs(difference)
+    guess = float(ndtri(power) - ndtri(alpha / 2)) * spread  # the root of what the normal distribution asks for
+    if guess > math.sqrt(_MOST_RUNS):
         return None
-    low = max(math.ceil(guess) - 2, 1)  # not enough
+    low = max(math.ceil(guess**2) - 2, 1)  # not enough, as Student's asks for more
     high = low + 1
     while not enough(high):
         low, high = high, high + max(high // 8, 2)
@@ -104,9 +106,10 @@ def smallest_difference(
     sd_a: float, sd_b: float, runs_a: int, runs_b: int, power: float = 0.8, alpha: float = 0.05, paired: bool = False
 ) -> float:
     """The smallest difference that so many runs find with the given power, in the unit of the SDs."""
+    _check(0.0, sd_a, 0.0 if paired else sd_b, alpha)
     if not alpha < power < 1:
         raise ValueError(f"power must be between alpha = {alpha} and 1, not {power}")
-    high = math.sqrt(sd_a**2 / runs_a + sd_b**2 / runs_b) or 1.0
+    high = math.hypot(sd_a / math.sqrt(runs_a), 0.0 if paired else sd_b / math.sqrt(runs_b))
     while _power(high, sd_a, sd_b, runs_a, runs_b, alpha, paired) < power:
         high *= 2
     low = 0.0
@@ -130,6 +133,8 @@ def expected_sd(error: float, examples: int, classes: int = 2, distribution_sd: 
         distribution_sd: the assumed SD of the error rate on the distribution, 0..1; about 0.0003 for the paper's
             converged CIFAR-10 and ImageNet trainings, 17 times that for short ones.
     """
+    from popnet.metrics.theory.variance import binary_variance, variance_lower_bound
+
     genuine = distribution_sd**2
     high = math.sqrt(binary_variance(error, examples, genuine))
     low = high
@@ -155,8 +160,12 @@ def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (nodes + 1) / 2, weights / 2
 
 
-def _check(sd_a: float, sd_b: float, alpha: float) -> None:
-    if min(sd_a, sd_b) < 0:
-        raise ValueError(f"standard deviations must be at least 0, not {sd_a} and {sd_b}")
+def _check(difference: float, sd_a: float, sd_b: float, alpha: float) -> None:
+    if not math.isfinite(difference):
+        raise ValueError(f"the difference must be finite, not {difference}")
+    if not (math.isfinite(sd_a) and math.isfinite(sd_b)) or min(sd_a, sd_b) < 0:
+        raise ValueError(f"standard deviations must be finite and at least 0, not {sd_a} and {sd_b}")
+    if sd_a == sd_b == 0:
+        raise ValueError("an SD of 0 means that runs do not differ: there is nothing that more of them would average")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")

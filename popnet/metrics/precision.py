@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from popnet.metrics.population import accuracy, cross_entropy, pairwise
+from popnet.metrics.summaries import spread
 from popnet.metrics.theory.variance import Estimate
-from popnet.metrics.variability import accuracy, cross_entropy, pairwise
 
 PAIR_METRICS = ("spearman", "pearson", "ensemble_delta", "ensemble_cross_entropy_delta")
 METRICS = ("accuracy_mean", "accuracy_sd", "cross_entropy_mean", "cross_entropy_sd", "disagreement", *PAIR_METRICS)
-"""What has an interval; names and units as in `Variability`."""
+"""What has an interval; names and units as in `Variability`, but that SDs have ddof 1 here."""
 
 
 class Precision:
@@ -52,22 +53,14 @@ def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> Esti
 
 
 def sd_interval(values: NDArray[np.float64], confidence: float = 0.95) -> Estimate:
-    """The SD over runs (ddof 0, as the papers print it), with the interval of a scaled chi-square variance.
+    """The SD over runs (ddof 1; the papers' tables, and what stands beside them, have ddof 0), with its interval.
 
-    Its degrees of freedom follow from the jackknife's variance of the variance, so tails heavier than the normal
-    distribution's widen it. values: float64 [members], at least 3.
+    The interval is that of `popnet.metrics.summaries.spread`. values: float64 [members], at least 3.
     """
-    members = len(values)
-    squares = (values - values.mean()) ** 2
-    variance = float(squares.sum()) / (members - 1)
-    sd = math.sqrt(variance * (members - 1) / members)
-    noise = members / (members - 1) * float(((squares - squares.mean()) ** 2).sum()) / (members - 2) ** 2
-    if variance == 0:
+    found = spread(values, confidence)
+    if found.sd == 0:
         return Estimate(0.0, 0.0, 0.0, 0.0, confidence)
-    freedom = min(2 * variance**2 / noise, members - 1.0) if noise else members - 1.0
-    tails = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], freedom)
-    low, high = np.sqrt(variance * freedom / tails)
-    return Estimate(sd, math.sqrt(noise) / (2 * math.sqrt(variance)), float(low), float(high), confidence)
+    return Estimate(found.sd, found.standard_error, found.low, found.high, confidence)
 
 
 def mean_over_pairs_interval(matrix: NDArray[np.float64], confidence: float = 0.95) -> Estimate:

@@ -7,14 +7,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from popnet.random import Source
-
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 _STEPS = 1 << 40
+
+_BOOTSTRAP = 7  # popnet.random.Source.BOOTSTRAP: fixed, and importing it would load the native module
 
 
 def bootstrap_words(seed: int, resamples: range, draws: int, stream: int = 0) -> NDArray[np.uint64]:
@@ -27,7 +27,7 @@ def bootstrap_words(seed: int, resamples: range, draws: int, stream: int = 0) ->
     shape = (len(resamples), blocks)
     index = np.broadcast_to(np.arange(resamples.start, resamples.stop, dtype=np.uint64)[:, None], shape)
     block = np.broadcast_to(np.arange(blocks, dtype=np.uint64), shape)
-    state = [index, np.full(shape, stream, np.uint64), block, np.full(shape, int(Source.BOOTSTRAP), np.uint64)]
+    state = [index, np.full(shape, stream, np.uint64), block, np.full(shape, _BOOTSTRAP, np.uint64)]
     keys = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         left, right = _MULTIPLIERS[0] * state[0], _MULTIPLIERS[1] * state[2]

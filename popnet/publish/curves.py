@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from popnet.errors import ConfigError, DataError, StoreError
-from popnet.metrics.populations import finished_members
-from popnet.metrics.stored import stored_plans
+from popnet.results.stores.plans import stored_plans
+from popnet.results.stores.populations import finished_members
 from popnet.store import Store
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from popnet.errors import ConfigError, DataError, nearest
-from popnet.metrics.populations import ensemble_groups, finished_members, population_logits
-from popnet.metrics.stored import stored_plans
 from popnet.protocol import Member, Population
+from popnet.results.stores.plans import stored_plans
+from popnet.results.stores.populations import ensemble_groups, finished_members, population_logits
 from popnet.store import Store
 
 Logits = NDArray[np.floating[Any]]

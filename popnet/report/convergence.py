@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from popnet.metrics.variability import standard_deviation
+from popnet.metrics.population import standard_deviation
 from popnet.random import Source, permutation
 from popnet.report.measured import Runs
 

@@ -15,19 +15,19 @@ from popnet.config import Experiment, Recipe, Variant
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
 from popnet.metrics.divergence import divergence_table
-from popnet.metrics.language_populations import LanguagePopulation, language_table, population_predictions
-from popnet.metrics.populations import (
+from popnet.metrics.population import standard_deviation
+from popnet.metrics.precision import mean_over_pairs_interval
+from popnet.protocol import Member, Plan, Platform, Population, View
+from popnet.report.quantities import Quantity, Value
+from popnet.results.stores.language_populations import LanguagePopulation, language_table, population_predictions
+from popnet.results.stores.plans import stored_plans
+from popnet.results.stores.populations import (
     failed_members,
     finished_members,
     population_logits,
     similarity_matrices,
     variability_table,
 )
-from popnet.metrics.precision import mean_over_pairs_interval
-from popnet.metrics.stored import stored_plans
-from popnet.metrics.variability import standard_deviation
-from popnet.protocol import Member, Plan, Platform, Population, View
-from popnet.report.quantities import Quantity, Value
 from popnet.store import Store, open_store
 
 _ACCOUNTING = ("members", "population", "failed", "marks", "ensemble_pairs")

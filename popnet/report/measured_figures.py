@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from popnet.metrics import theory
-from popnet.metrics.runs import read
+from popnet.metrics.population import standard_deviation
 from popnet.metrics.theory.summary import LEAST_MEMBERS
-from popnet.metrics.variability import standard_deviation
 from popnet.report import panels
 from popnet.report.claims.onset import onsets
 from popnet.report.claims.rows import is_plain, is_single
@@ -18,6 +17,7 @@ from popnet.report.measured import Measured, Row
 from popnet.report.measured_tables import marked_names
 from popnet.report.quantities import IMAGES, UNKNOWN, quantity
 from popnet.report.theory_figures import drawn as drawn_theory
+from popnet.results.stores.rows import runs_of_store
 
 _AT_A_GLANCE = ("disagreement", "accuracy_sd", "ppl_sd")
 _CONVERGING = (*IMAGES[:2], "ppl_sd", *IMAGES[2:], "ensemble_ppl_delta")
@@ -182,13 +182,14 @@ def _theory(measured: Measured) -> Iterator[Figure]:
     if not any(name.startswith("jordan") for name in (measured.experiment.name, *measured.experiment.published)):
         return
     names = [row.name for row in measured.rows if is_single(row) and row.finished >= LEAST_MEMBERS]
-    populations = {name: read(f"{measured.store}:{name}", least=LEAST_MEMBERS) for name in names}
+    read = {name: runs_of_store(f"{measured.store}:{name}") for name in names}
+    populations = {name: runs for name, runs in read.items() if runs.count >= LEAST_MEMBERS}
     if not populations:
         return
     summaries = {name: theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()}
     for figure in drawn_theory(populations, summaries):
         if figure.kind != "accuracy":  # `_distributions` shows these
-            alt = f"{figure.caption}: {', '.join(names)}."
+            alt = f"{figure.caption}: {', '.join(populations)}."
             text = f"{figure.caption} (Jordan 2024; `popnet theory` prints the numbers)."
             yield Figure(figure.caption, text, alt, (Panel(figure.caption, figure.svg),))
 

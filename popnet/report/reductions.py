@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from popnet.config import Variant, Views
-from popnet.metrics.variability import REDUCTION_METRICS, variability_reduction
+from popnet.metrics.population import REDUCTION_METRICS, variability_reduction
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import REDUCTIONS, Value
 

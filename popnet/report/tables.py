@@ -52,16 +52,21 @@ def published_references() -> list[str]:
 
 
 def render(
-    table: pd.DataFrame, title: str, published: pd.DataFrame | None = None, console: Console | None = None
+    table: pd.DataFrame,
+    title: str,
+    published: pd.DataFrame | None = None,
+    console: Console | None = None,
+    sd: str = "n",
 ) -> None:
     """Prints the variability table: one row per variant, under it the published row of the same name, if any.
 
     table: indexed by `variant`, columns the fields of `popnet.metrics.Variability` or `LanguageVariability`, and
     optionally `population`, `failed` (members that could not be trained) and `marks` (remarks on a row, a string or a
     list of them).
+    sd: what is in the denominator of its SDs, to be said: `n`, as in the papers' tables and `Variability`, or `n - 1`.
     """
     console = console or Console()
-    console.print(variability_table(table, title, published, console.width))
+    console.print(variability_table(table, f"{title} (SD: {sd})", published, console.width))
     for note in _notes(table, published):
         prose.show(console, note, style="dim")
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from popnet.errors import ConfigError, DataError
 from popnet.metrics import theory
-from popnet.metrics.runs import Runs, check_comparable
 from popnet.metrics.theory import Summary
+from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.report.theory_figures import drawn, several_test_sets
+from popnet.results.found import Runs
+from popnet.results.reading import check_same_test
 
 _ROWS = (
     ("runs", "{members}"),
@@ -56,6 +58,13 @@ def summaries(populations: Sequence[Runs]) -> dict[str, Summary]:
     }
 
 
+def check_enough(populations: Sequence[Runs]) -> None:
+    """Raises DataError where a population has fewer runs than the statistics need."""
+    for runs in populations:
+        if runs.count < LEAST_MEMBERS:
+            raise DataError(f"{runs.name}: holds {runs.count} finished run(s), and at least {LEAST_MEMBERS} are needed")
+
+
 def write(populations: Sequence[Runs], folder: Path, name: str, title: str, text: str = "") -> Path:
     """Write `NAME.md` and its figures, `NAME-*.svg`, into a folder, and return the file.
 
@@ -89,4 +98,4 @@ def _check(populations: Sequence[Runs], by_label: Mapping[str, Runs]) -> None:
     if len(by_label) < len(populations):
         raise ConfigError(f"two sources are called {', '.join(sorted(by_label))}: rename a file, or name other rows")
     if len(several_test_sets(by_label)) < len(by_label):
-        check_comparable(populations)
+        check_same_test(populations)

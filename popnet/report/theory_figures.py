@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from popnet.config import Recipe
 from popnet.metrics import theory
 from popnet.metrics.precision import disagreement_matrix
-from popnet.metrics.runs import Runs
 from popnet.metrics.theory import Summary
 from popnet.report import figures
+from popnet.results.found import Runs
 
 
 @dataclass(frozen=True)

@@ -369,6 +369,14 @@ class Store:
         hidden = ("identity", "views", "labels", "features_digest", "trajectory_digest", "entry_digest", "fingerprint")
         return table.drop(columns=[name for name in hidden if name in table])
 
+    def _repr_html_(self) -> str:
+        """The members by what became of them, for a notebook."""
+        from popnet.report.answers import table_html
+
+        members = self.members()
+        counts = members.groupby("status", sort=True).size().rename("members").to_frame()
+        return table_html(counts.rename_axis(f"{self.path}: {', '.join(self.experiments()) or 'no experiment'}"))
+
     def done(self) -> dict[str, frozenset[View]]:
         """The finished members whose predictions are there, with the views they hold."""
         with self.ledger.opened() as database:

@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,17 @@ from safetensors.torch import save
 
 from popnet.engine import checkpoints
 from popnet.errors import PopnetError
-from popnet.metrics import runs
-from popnet.metrics.predictions import open_labels, open_predictions
 from popnet.protocol import ORIGINAL
+from popnet.results.arrays.contents import open_labels
+from popnet.results.arrays.files import open_arrays
+from popnet.results.arrays.logits import open_logits
+from popnet.results.arrays.runs import runs_of_arrays
+from popnet.results.found import Options
 from popnet.store import digest, load_tensors
 
 from .loaders import Loader
 
+_LABELS = np.array([0, 1, 2, 1])
 _DTYPES = (
     "F64",
     "F32",
@@ -88,9 +93,31 @@ def every(*readers: Callable[[], object]) -> None:
 
 
 def _read_all(path: Path) -> None:
-    predictions = open_predictions(path)
+    for array in open_arrays(path).values():
+        assert array.read().shape == array.shape
+
+
+def _read_logits(path: Path, options: Options) -> None:
+    predictions, labels = open_logits(path, options)
     block = predictions.read(range(predictions.members), slice(0, predictions.examples))
     assert block.shape == (predictions.members, predictions.examples, predictions.classes)
+    assert labels.shape == (predictions.examples,)
+
+
+def _read_runs(path: Path, options: Options) -> None:
+    for metric, sample in runs_of_arrays(path, options).samples.items():
+        assert np.isfinite(sample.values).all(), metric
+
+
+def _readers(path: Path, labels: np.ndarray) -> list[Callable[[], object]]:
+    """Everything that reads a file of arrays, which may say what they hold, or leave that to what is asked for."""
+    told = (Options(), Options(labels=labels), Options(metrics=("f1",)), Options(labels=labels, probabilities=False))
+    return [
+        lambda: _read_all(path),
+        lambda: [array.read() for array in open_labels(path).values()],
+        *(partial(_read_logits, path, options) for options in told),
+        *(partial(_read_runs, path, options) for options in told),
+    ]
 
 
 def _header(draw: random.Random, content: bytearray) -> None:
@@ -158,9 +185,7 @@ class Safetensors(Loader):
         every(
             lambda: digest(load_tensors(path)),
             lambda: checkpoints.unpack(content, path, "0123456789abcdef01234567", (ORIGINAL,)),
-            lambda: _read_all(path),
-            lambda: open_labels(path),
-            lambda: runs.read(str(path)),
+            *_readers(path, _LABELS),
         )
 
 
@@ -197,19 +222,13 @@ class Npy(Loader):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         logits = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
-        labels = np.array([0, 1, 2, 1])
-        arrays = (logits, np.asfortranarray(logits.astype(np.float16)), labels, logits > 3)
+        arrays = (logits, np.asfortranarray(logits.astype(np.float16)), _LABELS, logits > 3, logits[:, :, 0])
         self.samples = (*map(_saved, arrays), _archive(np.savez), _archive(np.savez_compressed))
-        np.save(folder / "labels.npy", labels)
 
     def load(self, content: bytes, number: int) -> None:
         path = self.folder / ("input.npz" if content[:2] == b"PK" else "input.npy")
         path.write_bytes(content)
-        every(
-            lambda: _read_all(path),
-            lambda: open_labels(path),
-            lambda: runs.read(str(path), self.folder / "labels.npy"),
-        )
+        every(*_readers(path, _LABELS))
 
 
 def _saved(array: np.ndarray) -> bytes:
@@ -220,5 +239,7 @@ def _saved(array: np.ndarray) -> bytes:
 
 def _archive(save_all: Callable[..., None]) -> bytes:
     file = io.BytesIO()
-    save_all(file, logits=np.zeros((2, 4, 3), np.float32), labels=np.array([0, 1, 2, 1]), seeds=np.array([1, 2]))
+    logits = np.arange(-12, 12, dtype=np.float32).reshape(2, 4, 3) / 8
+    ids = np.array(["a", "c", "b", "d"])
+    save_all(file, logits=logits, labels=_LABELS, seeds=np.array([1, 2]), ids=ids, f1=logits[:, :, 0])
     return file.getvalue()

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from popnet.config import from_mapping
-from popnet.metrics import runs
-from popnet.metrics.stored import stored_plans
 from popnet.protocol import ORIGINAL, Platform, plan
+from popnet.results.stores.plans import stored_plans
+from popnet.results.stores.rows import runs_of_store
 from popnet.store import Finished, Store, digest, open_store, save_tensors
 
 from .arrays import every
@@ -167,7 +167,7 @@ class Ledger(Loader):
         first = self._ids[0]
         return [
             lambda: stored_plans(store),
-            lambda: runs.read(f"{self._store}:Initialization"),
+            lambda: runs_of_store(f"{self._store}:Initialization"),
             store.verify,
             lambda: _run(store),
             lambda: store.history(first),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 _BLOCK = 2048  # members unpacked at a time
@@ -112,7 +112,8 @@ def check_predictions(predictions: Any, labels: Any) -> tuple[NDArray[Any], NDAr
 
 def as_array(values: Any) -> NDArray[Any]:
     """A NumPy array of what NumPy reads, or of a torch tensor on any device."""
-    if isinstance(values, torch.Tensor):
+    torch = sys.modules.get("torch")  # no tensor without it; a table of numbers does not wait for its import
+    if torch is not None and isinstance(values, torch.Tensor):
         return np.asarray(values.detach().cpu().numpy())
     return np.asarray(values)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from popnet.metrics.resampling import bootstrap_weights
+from popnet.metrics.samples import signed_sd as signed_sd
 from popnet.metrics.theory.packed import PackedErrors, as_array, packed
 
 RESAMPLES = 1_000
@@ -131,11 +132,6 @@ def variance_lower_bound(error: float, examples: int, classes: int) -> float:
     if classes < 2:
         raise ValueError(f"classes is {classes}: at least 2 are needed")
     return error / (examples * classes)
-
-
-def signed_sd(variance: float) -> float:
-    """The root of a variance; of a negative estimate, minus the root of its amount, so that tables can show it."""
-    return math.copysign(math.sqrt(abs(variance)), variance)
 
 
 def _jackknife_variance(bits: PackedErrors) -> float:

@@ -1,8 +1,8 @@
 """How much the members of a population differ: the five metrics of Summers & Dinneen (2021), Section 3.1, and kin.
 
 Everywhere logits are [members, examples, classes], float32 or exactly widened float16 and bfloat16: a torch tensor on
-the CPU or a CUDA device, a NumPy array, or a reader of files (`popnet.metrics.open_predictions`), of which only blocks
-are in memory; labels are int64 [examples]. An argmax takes the lowest class on ties. Equal members give exactly 0
+the CPU or a CUDA device, a NumPy array, or a reader of files (`popnet.results.arrays.logits`), of which only blocks are
+in memory; labels are int64 [examples]. An argmax takes the lowest class on ties. Equal members give exactly 0
 (correlation 1). No result depends on `threads`, on `block` (members that are looked at together), on the order of the
 members (but for the resamples and the sample of pairs, which number them) or on the device; `pearson` and the matrix
 `Pairwise.pearson` are equal between devices to 1e-9 at least.

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from popnet.metrics.population import Variability, variability
 from popnet.metrics.similarity import linear_cka_matrix
-from popnet.metrics.variability import Variability, variability
 from popnet.protocol import Member, Plan, Population, View, view_weights, views_of
 from popnet.random import Source, permutation
 from popnet.store import Store

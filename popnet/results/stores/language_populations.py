@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from popnet import native
-from popnet.errors import DataError
 from popnet.metrics.language import LanguageVariability, language_variability
-from popnet.metrics.populations import ensemble_groups, population_table
-from popnet.metrics.predictions import Predictions, predicts_language
+from popnet.metrics.predictions import Predictions
 from popnet.protocol import Member, Plan, Population
+from popnet.results.stores.populations import ensemble_groups, population_table
 from popnet.store import LanguagePredictions, Store
 
 WORDS_NOT_KNOWN = "disagreement of ensembles needs all words' probabilities, which are not stored"
@@ -85,20 +84,6 @@ def language_table(plan: Plan, store: Store) -> pd.DataFrame:
         return row, [WORDS_NOT_KNOWN] if math.isnan(row["disagreement"]) else []
 
     return population_table(plan, store, [field.name for field in fields(LanguageVariability)], measured)
-
-
-def stored_population(store: Store) -> LanguagePopulation | None:
-    """All finished language models of a store; None where it holds none.
-
-    Raises DataError where it holds models of images as well.
-    """
-    done = list(store.done())
-    kinds = {predicts_language(store.predictions_path(member_id)) for member_id in done}
-    if len(kinds) == 2:
-        raise DataError(
-            f"{store.path}: holds models of images and of language: `popnet report` measures each experiment"
-        )
-    return language_population(store, [[member_id] for member_id in done]) if True in kinds else None
 
 
 class _Logits(Predictions):

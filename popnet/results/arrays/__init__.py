@@ -1,0 +1,1 @@
+"""Arrays: files, folders and arrays in memory, which part each array plays, and the runs that they make."""

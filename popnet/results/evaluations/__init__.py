@@ -1,0 +1,1 @@
+"""Evaluation logs: lm-evaluation-harness and Inspect."""

@@ -1,0 +1,1 @@
+"""Stores: back to their plans, rows and populations."""

@@ -1,0 +1,1 @@
+"""Tables: strict reading of CSV and its kin, and which of their rows are runs, steps of a training, or examples."""
