@@ -784,9 +784,9 @@ def test_roles_are_whole_names(name: str, role: str | None) -> None:
 def test_reading_a_table_imports_nothing_heavy(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN)
     code = (
-        "import sys; from pathlib import Path; from popnet.results import layout, tables;"
+        "import sys; from pathlib import Path; from popnet.results.tables import files, layout;"
         "from popnet.results.found import Options;"
-        f"layout.runs_of_table(tables.read_table(Path({str(path)!r})), None, Options());"
+        f"layout.runs_of_table(files.read_table(Path({str(path)!r})), None, Options());"
         "print([m for m in ('torch', 'pandas', 'scipy', 'pyarrow', 'popnet.native', 'popnet.config', 'popnet.store')"
         " if m in sys.modules])"
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
-
-from popnet.metrics.tails import chi_square
 
 _MOST_RUNS = 10_000_000
 
@@ -47,23 +45,37 @@ def power(
     Raises:
         ValueError: arguments out of these ranges, or not finite.
     """
+    from scipy.special import ndtr
+
     _check(difference, sd_a, 0.0 if paired else sd_b, alpha)
     if runs_a < 2 or (runs_b < 2 and not paired):
         raise ValueError(f"a test needs at least 2 runs of each, not {runs_a} and {runs_b}")
-    scale = sd_a if paired else max(sd_a, sd_b)  # so that no square leaves float64's range
-    first, second = (sd_a / scale) ** 2 / runs_a, 0.0 if paired else (sd_b / scale) ** 2 / runs_b
+    critical, weights, error = _critical(sd_a, 0.0 if paired else sd_b, runs_a, runs_b, alpha)
+    shift = abs(difference) / error
+    return float((weights * (ndtr(shift - critical) + ndtr(-shift - critical))).sum())
+
+
+@lru_cache(maxsize=64)
+def _critical(
+    sd_a: float, sd_b: float, runs_a: int, runs_b: int, alpha: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """For each pair of sample variances: the difference from which the test rejects, in units of the true error of the
+    difference, and the pair's probability; and that error."""
+    from scipy.special import gammaincinv, stdtrit
+
+    scale = max(sd_a, sd_b)  # so that no square leaves float64's range
+    first, second = (sd_a / scale) ** 2 / runs_a, (sd_b / scale) ** 2 / runs_b
     variance = first + second
     nodes, weights = _nodes()
-    sampled = first * chi_square(nodes, runs_a - 1) / (runs_a - 1)
+    sampled = 2 * first * gammaincinv((runs_a - 1) / 2, nodes) / (runs_a - 1)
     if second == 0:
         freedom = np.full(len(nodes), runs_a - 1.0)
     else:
-        other = (second * chi_square(nodes, runs_b - 1) / (runs_b - 1))[:, None]
+        other = (2 * second * gammaincinv((runs_b - 1) / 2, nodes) / (runs_b - 1))[:, None]
         sampled, weights, alone = sampled + other, weights * weights[:, None], sampled
         freedom = sampled**2 / (alone**2 / (runs_a - 1) + other**2 / (runs_b - 1))
     critical = -stdtrit(freedom, alpha / 2) * np.sqrt(sampled / variance)
-    shift = abs(difference) / scale / math.sqrt(variance)
-    return float((weights * (ndtr(shift - critical) + ndtr(-shift - critical))).sum())
+    return np.asarray(critical, dtype=np.float64), weights, scale * math.sqrt(variance)
 
 
 def runs_needed(
@@ -89,7 +101,8 @@ def runs_needed(
     if not difference:
         return None
     spread = math.hypot(sd_a, 0.0 if paired else other) / abs(difference)
-    guess = float(ndtri(power) - ndtri(alpha / 2)) * spread  # the root of what the normal distribution asks for
+    normal = NormalDist()
+    guess = (normal.inv_cdf(power) - normal.inv_cdf(alpha / 2)) * spread  # the root of what the normal one asks for
     if guess > math.sqrt(_MOST_RUNS):
         return None
     low = max(math.ceil(guess**2) - 2, 1)  # not enough, as Student's asks for more

@@ -127,9 +127,10 @@ def spread(values: NDArray[np.float64], confidence: float = 0.95) -> Spread:
     if variance == 0:
         return Spread(0.0, 0.0, 0.0, 0.0)
     freedom = min(2 * variance**2 / noise, members - 1.0) if noise else members - 1.0
-    tails = chi_square(np.array([1 + confidence, 1 - confidence]) / 2, freedom)
-    low, high = np.sqrt(variance * freedom / tails)
-    return Spread(math.sqrt(variance), math.sqrt(noise) / (2 * math.sqrt(variance)), float(low), float(high))
+    low, high = (
+        math.sqrt(variance * freedom / chi_square((1 + end) / 2, freedom)) for end in (confidence, -confidence)
+    )
+    return Spread(math.sqrt(variance), math.sqrt(noise) / (2 * math.sqrt(variance)), low, high)
 
 
 def _over_examples(sample: Sample, confidence: float, clusters: Any) -> tuple[Interval, int | None]:

@@ -18,7 +18,7 @@ UNKNOWN_DIRECTION = (
 def of_comparison(result: Comparison, name_a: str, name_b: str) -> str:
     """The sentences of a comparison."""
     lines = [_finding(result, name_a, name_b)]
-    if result.runs_needed is not None and not result.found:
+    if not result.found and result.runs_needed is not None:
         lines.append(f"A true difference of that size would take about {result.runs_needed:,} runs of each to see.")
     if result.members_a == 1:
         lines.append("It says nothing about other seeds: one run of each was compared.")

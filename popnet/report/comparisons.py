@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from popnet.metrics.wording import number
+from popnet.metrics.tails import t_reach
+from popnet.metrics.wording import UNKNOWN_DIRECTION, number
 
 if TYPE_CHECKING:
     from popnet.metrics.comparison import Comparison, TaskComparison
@@ -431,8 +432,6 @@ def _reservations(results: Sequence[Comparison]) -> list[str]:
     if any(result.method in _ONE_RUN for result in results):
         texts.append("This says nothing about other seeds: one run of each was compared.")
     if any(result.higher_is_better is None for result in results):
-        from popnet.metrics.wording import UNKNOWN_DIRECTION  # it loads scipy.special, as the comparison has
-
         texts.append(UNKNOWN_DIRECTION)
     return texts
 
@@ -519,9 +518,7 @@ def _arm_mark(label: str, mean: float, sd: float, members: int, dots: Sequence[f
     """A source: its runs, their mean and Student's interval of that mean."""
     if members < 2 or not math.isfinite(sd):
         return Mark(label, mean, math.nan, math.nan)
-    from scipy.special import stdtrit  # 0.4 s, which the comparison has paid
-
-    reach = float(stdtrit(members - 1, (1 + confidence) / 2)) * sd / math.sqrt(members)
+    reach = t_reach(confidence, members - 1) * sd / math.sqrt(members)
     return Mark(label, mean, mean - reach, mean + reach, dots=tuple(dots))
 
 

@@ -41,19 +41,17 @@ def form_of(path: Path) -> Form:
 
     Raises DataError for a pickle, and for a file that is not there or of no known form.
     """
-    from popnet.results.evaluations.logs import is_evaluation
-
     ending = suffix(path)
     if ending in PICKLES:
         raise DataError(f"{path}: a pickle runs code when it is read: save the arrays as .npz, or the table as .csv")
     if path.is_dir():
         if (path / "store.json").exists():
             return "store"
-        return "evaluation" if is_evaluation(path) else "arrays"
+        return "evaluation" if _is_evaluation(path) else "arrays"
     known = (*TABLES, *ARRAYS, *LOGS)
     if ending in known and not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if ending in LOGS or (ending in TABLES and is_evaluation(path)):
+    if ending in LOGS or (ending in (".json", ".jsonl") and _is_evaluation(path)):
         return "evaluation"
     if ending in TABLES:
         return "table"
@@ -62,3 +60,9 @@ def form_of(path: Path) -> Form:
     if path.is_file() and ending not in (".yaml", ".yml"):
         raise DataError(f"{path}: is none of the forms that are read: {', '.join(known)}, a folder of such, or a store")
     return "store"
+
+
+def _is_evaluation(path: Path) -> bool:
+    from popnet.results.evaluations.logs import is_evaluation  # which no table of numbers waits for
+
+    return is_evaluation(path)
