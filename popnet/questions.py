@@ -61,10 +61,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Two sources compared on several tasks: by metric, every task that has it, and their mean."""
+    """Two sources compared on several tasks: their runs on each; by metric, every task that has it, and the mean."""
 
-    a: Runs
-    b: Runs
+    a: Sequence[Runs]
+    b: Sequence[Runs]
     results: Mapping[str, TaskComparison]
 
 
@@ -308,8 +308,8 @@ def _tasks(by_task: Mapping[str, Sequence[Runs]], options: Options, judging: Jud
             clusters={task: a.clusters for task, (a, _, _) in having.items()},
             **judging.options(metric),
         )
-    first = next(iter(by_task.values()))
-    return Tasks(first[0], first[1], _adjusted_together(results))
+    of_a, of_b = ([runs[side] for runs in by_task.values()] for side in (0, 1))
+    return Tasks(of_a, of_b, _adjusted_together(results))
 
 
 def _in_one_order(

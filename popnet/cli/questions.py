@@ -315,8 +315,8 @@ def _plain(found: Pair | Tasks | Many) -> list[dict[str, Any]]:
             for pairs in found.results.values()
             for (a, b), (result, adjusted) in pairs.items()
         ]
-    names = {"a": found.a.name, "b": found.b.name}
     if isinstance(found, Tasks):
+        names = {"a": found.a[0].name, "b": found.b[0].name}
         rows = [
             {**names, "task": task, **machine.plain(result), "p_value_holm": adjusted, "sentence": result.sentence()}
             for tasks in found.results.values()
@@ -324,6 +324,7 @@ def _plain(found: Pair | Tasks | Many) -> list[dict[str, Any]]:
         ]
         means = [tasks.mean for tasks in found.results.values() if tasks.mean is not None]
         return rows + [{**names, "task": None, **machine.plain(m), "sentence": m.sentence()} for m in means]
+    names = {"a": found.a.name, "b": found.b.name}
     return [{**names, **machine.plain(result), "sentence": result.sentence()} for result in found.results]
 
 
@@ -334,9 +335,10 @@ def _answers(found: Pair | Tasks | Many, judging: Any) -> list[Answer]:
     if isinstance(found, Many):
         shown = {letter: answers.Shown.of(r) for letter, r in found.sources.items()}
         return [answers.of_many(metric, shown, pairs, judging.confidence) for metric, pairs in found.results.items()]
-    a, b = (answers.Shown.of(r) for r in (found.a, found.b))
     if isinstance(found, Tasks):
+        a, b = (answers.Shown.of_tasks(tasks) for tasks in (found.a, found.b))
         return [answers.of_tasks(tasks, a, b) for tasks in found.results.values()]
+    a, b = (answers.Shown.of(r) for r in (found.a, found.b))
     return [answers.of_comparisons(found.results, a, b)]
 
 

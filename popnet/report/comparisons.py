@@ -49,6 +49,17 @@ class Shown:
         values = {metric: sample.values.tolist() for metric, sample in runs.samples.items()}
         return cls(runs.name, runs.found(), runs.marks, values)
 
+    @classmethod
+    def of_tasks(cls, tasks: Sequence[Runs]) -> Shown:
+        """Of what a reader found on several tasks."""
+        first, examples = tasks[0], [runs.examples for runs in tasks]
+        text = f"{len(tasks)} tasks, {first.count:,} run{'' if first.count == 1 else 's'}"
+        if None not in examples:
+            text += f" x {sum(count or 0 for count in examples):,} examples in all"
+        if first.matched_by:
+            text += f", matched by `{first.matched_by}`"
+        return cls(first.name, text, tuple(dict.fromkeys(mark for runs in tasks for mark in runs.marks)))
+
 
 @dataclass(frozen=True)
 class Row:

@@ -95,6 +95,7 @@ def read_all(
     labels = names or [chr(ord("A") + number) for number in range(len(sources))]
     _check_different(sources)
     found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, labels, strict=True)]
+    found = _told_apart(found, sources)
     tasks = _common_tasks(found, intersect)
     common = {task: _common_ids([one[task] for one in found], intersect) for task in tasks}
     by_task = {
@@ -221,6 +222,17 @@ def _check_different(sources: Sequence[Any]) -> None:
         raise ConfigError("one object is given twice: a source does not differ from itself")
 
 
+def _told_apart(found: list[dict[str, Runs]], sources: Sequence[Any]) -> list[dict[str, Runs]]:
+    """The same, with whole paths for names where files in two folders have one name."""
+    names = [next(iter(one.values())).name for one in found]
+    return [
+        {task: replace(r, name=str(source)) for task, r in one.items()}
+        if names.count(name) > 1 and isinstance(source, str | Path)
+        else one
+        for one, name, source in zip(found, names, sources)
+    ]
+
+
 def _common_tasks(found: Sequence[Mapping[str, Runs]], intersect: bool) -> list[str]:
     common = [task for task in found[0] if all(task in one for one in found)]
     if len({len(one) for one in found} | {len(common)}) == 1:
@@ -291,7 +303,7 @@ def _check_shared(runs: Sequence[Runs]) -> None:
 
 def _check_pair(a: Runs, b: Runs, alone: bool) -> None:
     pair = f"{a.name} and {b.name}"
-    if a.digests is not None and a.digests == b.digests:
+    if (a.digests is not None and a.digests == b.digests) or _equal_numbers(a, b):
         raise ConfigError(f"{pair}: their runs are equal one by one: is it one source twice?")
     same = set(a.digests or ()) & set(b.digests or ()) if a.exact and b.exact else set()
     if same:
@@ -302,3 +314,10 @@ def _check_pair(a: Runs, b: Runs, alone: bool) -> None:
             f"{pair}: share {len(shared)} trained members, as {min(shared)}: their runs are not independent; compare "
             "rows that share none"
         )
+
+
+def _equal_numbers(a: Runs, b: Runs) -> bool:
+    """Whether all that is known of both is one number a run, and these are the same, run by run."""
+    if a.digests is not None or b.digests is not None or a.count == 1 or set(a.samples) != set(b.samples):
+        return False
+    return all(np.array_equal(a.samples[metric].values, b.samples[metric].values) for metric in a.samples)
