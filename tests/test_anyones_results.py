@@ -365,7 +365,7 @@ CASES = [
         "a copied file",
         lambda: [table(f, {"seed": SEEDS, "accuracy": A}) for f in ("a.csv", "b.csv")],
         COMPARE,
-        refused=["a.csv", "same"],
+        refused=["a.csv", "equal one by one"],
     ),
     Case(
         "parquet",
