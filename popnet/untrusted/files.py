@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import stat
+from io import BufferedIOBase
 from pathlib import Path
 
+_PIECE = 1 << 22
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -19,10 +21,19 @@ def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file. Raises ValueError where it has more than `most` bytes, and OSError."""
     check_regular(path)
     with path.open("rb") as file:
-        content = file.read(most + 1)
+        content = read_at_most(file, most + 1)
     if len(content) > most:
         raise ValueError(f"has more than {most:,} bytes, the most that such a file may have")
     return content
+
+
+def read_at_most(file: BufferedIOBase, most: int) -> bytes:
+    """The next bytes of a file, up to so many; in pieces, since a single read sets memory aside for all of them."""
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, _PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def inside(folder: Path, name: str, suffix: str = "") -> Path:

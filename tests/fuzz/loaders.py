@@ -20,6 +20,8 @@ _KINDS = {
     "safetensors": ("arrays", "Safetensors"),
     "beton": ("beton", "BetonHeader"),
     "npy": ("arrays", "Npy"),
+    "tables": ("results", "Tables"),
+    "logs": ("results", "Logs"),
     FAULTY: ("faulty", "Faulty"),
 }
 NAMES = tuple(name for name in _KINDS if name != FAULTY)

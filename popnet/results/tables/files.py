@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from popnet.errors import ConfigError, DataError, nearest
 from popnet.memory import available_memory
 from popnet.results.tables.cells import Cells, Numbers, is_number, key_of, may_be_thousands, numbers_of
-from popnet.untrusted.files import check_regular
+from popnet.untrusted.files import check_regular, read_at_most
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _UNNAMED = re.compile(r"(?:Unnamed: \d+)?")  # pandas calls a column without a name so when it reads one
@@ -141,7 +141,7 @@ def _text(path: Path, packed: bool) -> str:
     most = available_memory() // (2 * _MEMORY_OF_A_TEXT)
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
-            content = file.read(most + 1)
+            content = read_at_most(file, most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as a table: {_reason(error)}") from None
     if len(content) > most:
@@ -210,7 +210,7 @@ def _split(path: Path, text: str, delimiter: str | None) -> _Lines:
         except DataError:
             continue
         whole, _ = _without_trailing(lines)
-        if len(whole[0][1]) > 1 and len({len(row) for _, row in whole}) == 1:
+        if whole and len(whole[0][1]) > 1 and len({len(row) for _, row in whole}) == 1:
             fits[one] = lines
     if len(fits) > 1:
         names = " and by ".join(_DELIMITERS[one] for one in fits)
