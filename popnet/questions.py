@@ -5,16 +5,27 @@ Sources are what `popnet.results.reading.read` takes: paths, numbers, arrays, Da
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from popnet.errors import ConfigError, DataError
 from popnet.metrics.comparison import Comparison, TaskComparison, compare_samples, compare_tasks, holm
 from popnet.results import names as metric_names
 from popnet.results.found import Options, Runs
-from popnet.results.reading import check_distinct, common_metrics, in_order_of, matched, only, read, read_all
+from popnet.results.reading import (
+    check_distinct,
+    check_options,
+    common_metrics,
+    in_order_of,
+    matched,
+    only,
+    read,
+    read_all,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,12 +51,12 @@ class Judging:
     method: Method = "welch"
     confidence: float = 0.95
 
-    def options(self, metric: str) -> dict[str, Any]:
-        """The arguments of `compare_samples` for a metric."""
+    def options(self, metric: str, runs: Runs) -> dict[str, Any]:
+        """The arguments of `compare_samples` for a metric of a source."""
         known = metric_names.meaning(metric)
         higher = known.higher_is_better if self.higher_is_better is None else self.higher_is_better
         return {
-            **{"metric": metric, "unit": known.unit, "higher_is_better": higher},
+            **{"metric": metric, "unit": runs.units.get(metric, known.unit), "higher_is_better": higher},
             **{"method": self.method, "confidence": self.confidence},
         }
 
@@ -111,7 +122,8 @@ def compare(
     Raises:
         ConfigError, DataError: what is wrong with a source or a choice, and what to do.
     """
-    options = reading_options(labels, [metric] if metric else [], **reading)
+    _check_numbers(confidence=confidence)
+    options = reading_options(labels, [metric] if metric is not None else [], **reading)
     judging = Judging(higher_is_better, paired, method, confidence)
     found = compare_sources([a, b], options, judging, intersect=intersect)
     if isinstance(found, Pair):
@@ -183,11 +195,11 @@ def describe_source(
     from popnet.metrics.summaries import describe
     from popnet.results.scale import in_one_scale
 
+    check_options([source], options)
     found = []
-    for runs in read(source, options):
-        (scaled,) = in_one_scale([runs], options.scale)
+    for scaled in in_one_scale([read(source, options)], options.scale)[0]:
         metrics = common_metrics([scaled], options.metrics)
-        units = {metric: metric_names.meaning(metric).unit for metric in metrics}
+        units = {metric: scaled.units.get(metric, metric_names.meaning(metric).unit) for metric in metrics}
         try:
             described = tuple(
                 describe(scaled.samples[m], m, units[m], confidence, clusters=scaled.clusters) for m in metrics
@@ -226,12 +238,17 @@ def power(
     """
     from popnet.metrics import planning
 
+    _check_numbers(difference=difference, power=power, alpha=alpha, distribution_sd=distribution_sd)
     if (source is None) == (sd is None):
         raise ConfigError("popnet.power: give a source to measure the SDs in, or sd=, and not both")
     if sd is not None:
-        sds = planning.given_sds([sd] if isinstance(sd, int | float) else list(sd))
+        given = [sd] if isinstance(sd, numbers.Real) else list(cast(Sequence[float], sd))
+        _check_numbers(**{f"sd[{place}]": value for place, value in enumerate(given)})
+        sds = planning.given_sds([float(value) for value in given])
     else:
-        arms = source if isinstance(source, list | tuple) and all(isinstance(s, str) for s in source) else [source]
+        arms = (
+            source if isinstance(source, list | tuple) and all(isinstance(s, str | Path) for s in source) else [source]
+        )
         options = reading_options(labels, [metric] if metric else [], **reading)
         sds = measured_sds(arms, options, distribution_sd)
     return planning.power_plan(difference, sds, power, alpha)
@@ -244,7 +261,9 @@ def measured_sds(sources: Sequence[Any], options: Options, distribution_sd: floa
 
     if len(sources) not in (1, 2):
         raise ConfigError("--from: give one source for both arms, or two")
-    found = in_one_scale([only(read(source, options)) for source in sources], options.scale)
+    check_options(sources, options)
+    scaled = in_one_scale([[only(read(source, options))] for source in sources], options.scale)
+    found = [tasks[0] for tasks in scaled]
     metric = _default_metric(common_metrics(found, options.metrics), found[0].name)
     for runs in found:
         check_distinct(runs, metric)
@@ -268,6 +287,13 @@ def reading_options(labels: Any = None, metrics: Sequence[str] = (), **reading: 
         raise ConfigError(f"popnet.results.found.Options: {error}") from None
 
 
+def _check_numbers(**given: Any) -> None:
+    """Raises ConfigError, naming the argument, for what is no number."""
+    for name, value in given.items():
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise ConfigError(f"{name}={value!r}: a number is needed")
+
+
 def _pair(a: Runs, b: Runs, options: Options, judging: Judging) -> Pair:
     first, second, match = matched(a, b, judging.paired)
     results = []
@@ -279,10 +305,11 @@ def _pair(a: Runs, b: Runs, options: Options, judging: Judging) -> Pair:
                 *(first.samples[metric], second.samples[metric]),
                 paired=match,
                 clusters=a.clusters,
-                **judging.options(metric),
+                **judging.options(metric, a),
             )
         )
-    return Pair(a, b, tuple(results))
+    told = tuple(replace(result, source_a=a.described(), source_b=b.described()) for result in results)
+    return Pair(a, b, told)
 
 
 def _tasks(by_task: Mapping[str, Sequence[Runs]], options: Options, judging: Judging) -> Tasks:
@@ -306,10 +333,14 @@ def _tasks(by_task: Mapping[str, Sequence[Runs]], options: Options, judging: Jud
             same_runs=same_runs,
             paired={task: match for task, (_, _, match) in having.items()},
             clusters={task: a.clusters for task, (a, _, _) in having.items()},
-            **judging.options(metric),
+            **judging.options(metric, next(iter(having.values()))[0]),
         )
     of_a, of_b = ([runs[side] for runs in by_task.values()] for side in (0, 1))
-    return Tasks(of_a, of_b, _adjusted_together(results))
+    told = {
+        metric: replace(found, source_a=of_a[0].described(), source_b=of_b[0].described())
+        for metric, found in _adjusted_together(results).items()
+    }
+    return Tasks(of_a, of_b, told)
 
 
 def _in_one_order(
@@ -352,7 +383,7 @@ def _many(runs: Sequence[Runs], options: Options, judging: Judging) -> Many:
             compare_samples(
                 *(sources[a].samples[metric], sources[b].samples[metric]),
                 clusters=sources[a].clusters,
-                **judging.options(metric),
+                **judging.options(metric, runs[0]),
             )
             for a, b in pairs
         ]

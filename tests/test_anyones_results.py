@@ -456,6 +456,28 @@ CASES = [
         "unknown fractions against percent", pair("score", [a / 100 for a in A]), COMPARE, refused=["score", "percent"]
     ),
     Case("an accuracy of 250", pair(a=[250.0, 260.0, 255.0, 251.0, 252.0]), COMPARE, refused=["a.csv", "250"]),
+    # One scale for all that a file holds, and none that is guessed.
+    Case(
+        "percent of a hard task",
+        lambda: [
+            table(f, {"task": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "acc": v})
+            for f, v in (("a.csv", [90.0, 91.0, 0.5, 0.8]), ("b.csv", [90.5, 91.2, 0.6, 0.3]))
+        ],
+        COMPARE,
+        {"task": "a", "mean_a": 90.5, "unit": "points"},
+    ),
+    Case("an error rate below 1", pair("error_rate", [0.31, 0.28, 0.30], [0.35, 0.36, 0.33]), COMPARE, {"unit": ""}),
+    Case(
+        "an error rate below 1, in percent",
+        pair("error_rate", [0.31, 0.28, 0.30], [0.35, 0.36, 0.33]),
+        [*COMPARE, "--scale", "percent"],
+        {"unit": "points", "mean_b": 1.04 / 3},
+    ),
+    Case("error rates of two scales", pair("err", [5.1, 5.2, 5.0], [0.31, 0.30, 0.33]), COMPARE, refused=["percent"]),
+    Case(
+        "word error rates of two scales", pair("wer", [5.1, 5.2, 5.0], [0.31, 0.3, 0.33]), COMPARE, refused=["percent"]
+    ),
+    Case("an option that nothing takes", pair(), [*COMPARE, "--labels", "a.csv"], refused=["--labels", "arrays"]),
     # Too little to say.
     Case("one number each", pair(a=A[:1], b=B[:1]), COMPARE, refused=["one run"]),
     Case("one number against five", pair(a=A[:1]), COMPARE, refused=["a.csv"]),

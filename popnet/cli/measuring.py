@@ -10,6 +10,7 @@ from popnet.cli.output import say, standard_output, warn
 from popnet.errors import ConfigError
 from popnet.results import sources as forms
 from popnet.results.found import Options
+from popnet.results.reading import check_options
 
 
 def measure_sources(
@@ -23,6 +24,7 @@ def measure_sources(
     as_json: bool,
 ) -> None:
     """Measure each source, print the answer in the form that is asked for, and write it where that is asked for."""
+    check_options(sources, options)
     logits = [source for source in sources if _may_hold_logits(source, options)]
     if not logits:
         _describe(sources, options, confidence, csv, markdown, html, as_json)

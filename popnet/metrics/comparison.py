@@ -53,6 +53,7 @@ class Comparison:
         confidence: of the intervals.
         examples: how many, where they are known one by one.
         clusters: in how many clusters, where they were given.
+        source_a, source_b: what was compared and how it was read, where `popnet.compare` read it; else empty.
         discordant: for one run of each and right/wrong scores: on how many examples A is right and B wrong, and the
             reverse.
     """
@@ -83,6 +84,11 @@ class Comparison:
     examples: int | None = None
     clusters: int | None = None
     discordant: tuple[int, int] | None = None
+    source_a: str = ""
+    source_b: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(wording.with_sources(self.source_a, self.source_b, self.sentence()))
 
     @property
     def interval(self) -> Interval:
@@ -280,11 +286,17 @@ class TaskComparison:
         mean: of the unweighted mean over all tasks, these tasks taken as given: over new runs, where all tasks have the
             same runs; over new examples, of one run of each. None where there is no such mean, or a single task.
         skipped: tasks that tell nothing, and why.
+        source_a, source_b: as of `Comparison`.
     """
 
     tasks: Mapping[str, tuple[Comparison, float]]
     mean: Comparison | None = None
     skipped: Mapping[str, str] | None = None
+    source_a: str = ""
+    source_b: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(wording.with_sources(self.source_a, self.source_b, self.sentence()))
 
     def sentence(self, name_a: str = "A", name_b: str = "B") -> str:
         """The result in plain words."""

@@ -50,6 +50,12 @@ def of_tasks(result: TaskComparison, name_a: str, name_b: str) -> str:
     return " ".join(lines)
 
 
+def with_sources(source_a: str, source_b: str, sentence: str) -> list[str]:
+    """The lines of an answer: what was compared, where that is known, and the sentences."""
+    sources = [f"{letter}: {source}" for letter, source in (("A", source_a), ("B", source_b)) if source]
+    return [*sources, sentence]
+
+
 def _finding(result: Comparison, name_a: str, name_b: str) -> str:
     up = result.difference > 0
     first, second = (name_a, name_b) if up == (result.higher_is_better is not False) else (name_b, name_a)

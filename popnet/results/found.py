@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from popnet.errors import ConfigError, nearest
 from popnet.metrics.samples import Sample
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Runs:
         exact: whether equal digests prove copies of one run, as those of logits do, and those of right answers do not.
         content: what identifies each example's content, by id: other content under an equal id is another test; None
             where unknown.
+        units: of metrics whose unit is another than their name says; empty for a share as it was given.
+        percent: metrics that were given in percent, as a sign or the metric's name says.
+        rows: what identifies the place of each run in its file, by which sources that share runs are known; or None.
         task: its name, where a source holds several; else empty.
         marks: what a reader must know of how the source was read, each a clause.
         variant, recipe: of a store's row, else None.
@@ -61,6 +65,9 @@ class Runs:
     digests: tuple[bytes, ...] | None = None
     exact: bool = False
     content: Mapping[Hashable, str] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    percent: frozenset[str] = frozenset()
+    rows: frozenset[Hashable] | None = None
     task: str = ""
     marks: tuple[str, ...] = ()
     variant: Variant | None = None
@@ -76,6 +83,11 @@ class Runs:
         """How many examples, where they are known one by one."""
         sizes = [len(s.example_means) for s in self.samples.values() if s.example_means is not None]
         return sizes[0] if sizes else None
+
+    def described(self) -> str:
+        """Its name, what was found and how it was read, in a line."""
+        marks = f" ({'; '.join(self.marks)})" if self.marks else ""
+        return f"{self.name}, {self.found()}{marks}"
 
     def found(self) -> str:
         """What was found, as in `5 runs x 1,319 examples, matched by doc_id`."""
@@ -116,3 +128,18 @@ class Options:
     probabilities: bool | None = None
     scale: Scale = "auto"
     keep: frozenset[Hashable] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError, naming the field, for a value of another type."""
+        if self.scale not in SCALES:
+            raise ConfigError(f"scale {self.scale!r}: {nearest(str(self.scale), SCALES)}")
+        for name in ("group", "seed_column", "id_column", "repeat_column", "task_column", "cluster"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: the name of a column is needed")
+        for name in ("metrics", "ignore"):
+            if not all(isinstance(value, str) for value in getattr(self, name)):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: names are needed")
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.where):
+            raise ConfigError(
+                f"where={self.where!r}: a mapping from columns to values is needed, as {{'split': 'test'}}"
+            )

@@ -13,7 +13,7 @@ from popnet.errors import ConfigError, DataError, nearest
 from popnet.metrics.samples import Sample
 from popnet.results.found import Options, Runs
 from popnet.results.scale import in_one_scale
-from popnet.results.sources import form_of, split
+from popnet.results.sources import form_of, form_of_object, split
 
 
 def read(source: Any, options: Options | None = None, name: str = "the given runs") -> list[Runs]:
@@ -71,6 +71,35 @@ def _once(runs: Runs) -> Runs:
     return runs
 
 
+_TAKEN_BY: dict[str, tuple[str, ...]] = {
+    "labels": ("arrays",),
+    "probabilities": ("arrays",),
+    "where": ("table", "evaluation"),
+    "seed_column": ("table", "evaluation"),
+    "ignore": ("table", "evaluation"),
+    "cluster": ("table", "evaluation", "arrays"),
+    "group": ("table",),
+    "id_column": ("table",),
+    "repeat_column": ("table",),
+    "task_column": ("table",),
+    "last": ("table",),
+}
+"""Which forms take an option; the others of `Options` are for all."""
+
+
+def check_options(sources: Sequence[Any], options: Options) -> None:
+    """Raises ConfigError for an option that none of the sources takes: it would be obeyed by nothing."""
+    forms = {form_of(split(str(s))[0]) if isinstance(s, str | Path) else form_of_object(s) for s in sources}
+    for name, takers in _TAKEN_BY.items():
+        given = getattr(options, name)
+        unset = given is None or (isinstance(given, bool | tuple) and given in (False, ()) and name != "probabilities")
+        if not unset and not forms & set(takers):
+            held = " and ".join(sorted(forms))
+            raise ConfigError(
+                f"--{name.replace('_', '-')} ({name}=) is for {' and '.join(takers)}, and the sources are {held}"
+            )
+
+
 def only(found: Sequence[Runs]) -> Runs:
     """The runs of a source with one task. Raises ConfigError where there are several."""
     if len(found) > 1:
@@ -94,6 +123,7 @@ def read_all(
     """
     labels = names or [chr(ord("A") + number) for number in range(len(sources))]
     _check_different(sources)
+    check_options(sources, options)
     found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, labels, strict=True)]
     found = _told_apart(found, sources)
     tasks = _common_tasks(found, intersect)
@@ -108,7 +138,8 @@ def read_all(
     for runs in by_task.values():
         check_same_test(runs)
         _check_shared(runs)
-    return {task: in_one_scale(runs, options.scale) for task, runs in by_task.items()}
+    scaled = in_one_scale([list(tasks) for tasks in zip(*by_task.values(), strict=True)], options.scale)
+    return {task: [one[number] for one in scaled] for number, task in enumerate(by_task)}
 
 
 def common_metrics(runs: Sequence[Runs], wanted: Sequence[str] = ()) -> list[str]:
@@ -308,6 +339,10 @@ def _check_pair(a: Runs, b: Runs, alone: bool) -> None:
     same = set(a.digests or ()) & set(b.digests or ()) if a.exact and b.exact else set()
     if same:
         raise ConfigError(f"{pair}: {len(same)} runs are the same in both: a comparison needs runs of its own for each")
+    if a.rows and b.rows and a.rows & b.rows:
+        raise ConfigError(
+            f"{pair}: share {len(a.rows & b.rows)} rows of one file: a comparison needs runs of its own for each"
+        )
     shared = _shared_members(a, b)
     if shared and not (alone and a.members is not None and set(a.members) == set(b.members or ()) and a.seeds):
         raise ConfigError(

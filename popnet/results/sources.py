@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from popnet.errors import DataError
 
@@ -60,6 +61,17 @@ def form_of(path: Path) -> Form:
     if path.is_file() and ending not in (".yaml", ".yml"):
         raise DataError(f"{path}: is none of the forms that are read: {', '.join(known)}, a folder of such, or a store")
     return "store"
+
+
+def form_of_object(source: Any) -> str:
+    """The form of what a program holds: `table`, `store`, else `arrays`, to which numbers of each run belong."""
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        return "table"
+    if type(source).__module__.startswith(("popnet.store", "popnet.engine")):
+        return "store"
+    if isinstance(source, list | tuple) and source and all(isinstance(v, Mapping) for v in source):
+        return "table"
+    return "arrays"
 
 
 def _is_evaluation(path: Path) -> bool:
