@@ -30,7 +30,7 @@ from popnet.results.reading import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from popnet.metrics.planning import PowerPlan
+    from popnet.metrics.planning import PowerPlan, Sds
     from popnet.metrics.summaries import Description
 
 Method = Literal["welch", "bootstrap"]
@@ -244,18 +244,18 @@ def power(
     if sd is not None:
         given = [sd] if isinstance(sd, numbers.Real) else list(cast(Sequence[float], sd))
         _check_numbers(**{f"sd[{place}]": value for place, value in enumerate(given)})
-        sds = planning.given_sds([float(value) for value in given])
+        sds, unit = planning.given_sds([float(value) for value in given]), ""
     else:
         arms = (
             source if isinstance(source, list | tuple) and all(isinstance(s, str | Path) for s in source) else [source]
         )
         options = reading_options(labels, [metric] if metric else [], **reading)
-        sds = measured_sds(arms, options, distribution_sd)
-    return planning.power_plan(difference, sds, power, alpha)
+        sds, unit = measured_sds(arms, options, distribution_sd)
+    return planning.power_plan(float(difference), sds, power, alpha, unit)
 
 
-def measured_sds(sources: Sequence[Any], options: Options, distribution_sd: float) -> Any:
-    """The SDs that `popnet power` works with, from the runs of one source for both arms, or of two."""
+def measured_sds(sources: Sequence[Any], options: Options, distribution_sd: float) -> tuple[tuple[Sds, ...], str]:
+    """The SDs that `popnet power` works with, from the runs of one source for both arms, or of two; and their unit."""
     from popnet.metrics import planning
     from popnet.results.scale import in_one_scale
 
@@ -268,10 +268,17 @@ def measured_sds(sources: Sequence[Any], options: Options, distribution_sd: floa
     for runs in found:
         check_distinct(runs, metric)
     arms = [
-        planning.Arm(runs.name, runs.samples[metric], runs.examples if runs.errors is not None else None, runs.classes)
+        planning.Arm(
+            _with_marks(runs), runs.samples[metric], runs.examples if runs.errors is not None else None, runs.classes
+        )
         for runs in found
     ]
-    return planning.measured_sds(arms, metric, distribution_sd)
+    unit = found[0].units.get(metric, metric_names.meaning(metric).unit)
+    return planning.measured_sds(arms, metric, distribution_sd), unit
+
+
+def _with_marks(runs: Runs) -> str:
+    return f"{runs.name} ({'; '.join(runs.marks)})" if runs.marks else runs.name
 
 
 def reading_options(labels: Any = None, metrics: Sequence[str] = (), **reading: Any) -> Options:
@@ -379,17 +386,19 @@ def _many(runs: Sequence[Runs], options: Options, judging: Judging) -> Many:
         for one in runs:
             check_distinct(one, metric)
         pairs = list(combinations(sources, 2))
-        compared = [
-            compare_samples(
-                *(sources[a].samples[metric], sources[b].samples[metric]),
-                clusters=sources[a].clusters,
-                **judging.options(metric, runs[0]),
-            )
-            for a, b in pairs
-        ]
+        compared = [_one_of_many(sources[a], sources[b], metric, judging) for a, b in pairs]
         adjusted = holm([result.p_value for result in compared])
         results[metric] = {pair: (found, float(p)) for pair, found, p in zip(pairs, compared, adjusted)}
     return Many(sources, results)
+
+
+def _one_of_many(a: Runs, b: Runs, metric: str, judging: Judging) -> Comparison:
+    try:
+        return compare_samples(
+            *(a.samples[metric], b.samples[metric]), clusters=a.clusters, **judging.options(metric, a)
+        )
+    except ValueError as error:
+        raise DataError(f"{a.name} (A) and {b.name} (B): {error}") from None
 
 
 def _chosen(results: Mapping[str, Any], metric: str | None) -> Any:

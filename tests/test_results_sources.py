@@ -189,3 +189,23 @@ def test_theory_command(tmp_path: Path) -> None:
     sets = figures.correlated_test_sets({"a": rng.random(9), "b": rng.random(9), "c": rng.random(9)})
     for svg in (by_rate, pokes, sets):
         assert svg.rstrip().endswith("</svg>")
+
+
+def test_copies_of_one_run_are_one_run_where_that_is_no_chance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    labels = rng.integers(0, 4, 100)
+    runs = logits_of(0.6, 4, labels, rng).argmax(2)
+    copied = runs[[0, 0, 1, 2, 0, 3]]
+    np.savez(tmp_path / "classes.npz", predictions=copied, labels=labels, seeds=np.arange(6))
+    np.savez(tmp_path / "correct.npz", correct=copied == labels)
+    for name in ("classes", "correct"):
+        found = runs_of(tmp_path / f"{name}.npz")
+        assert found.count == 4
+        assert any("6 runs, some of them equal on all examples, count as 4" in mark for mark in found.marks)
+        values = 100 * (runs == labels).mean(axis=1)
+        assert found.samples["accuracy"].values == pytest.approx(values) if name == "classes" else True
+    assert runs_of(tmp_path / "classes.npz").seeds == (0, 2, 3, 5)
+    easy = np.tile(labels, (4, 1))
+    easy[:, 0] = (labels[0] + 1) % 4  # four runs that err on the same example alone can differ
+    np.savez(tmp_path / "easy.npz", predictions=easy, labels=labels)
+    assert runs_of(tmp_path / "easy.npz").count == 4

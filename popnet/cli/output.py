@@ -28,7 +28,7 @@ def standard_error(quiet: bool = False) -> Console:
 
 def _console(stderr: bool = False, quiet: bool = False) -> Console:
     plain = bool(os.environ.get("NO_COLOR"))  # by which rich leaves out colours alone, not bold and italics
-    return Console(stderr=stderr, quiet=quiet, highlight=False, color_system=None if plain else "auto")
+    return Console(stderr=stderr, quiet=quiet, highlight=False, emoji=False, color_system=None if plain else "auto")
 
 
 def say(text: str) -> None:

@@ -275,13 +275,13 @@ def power(
     from popnet.report import answers
 
     if source:
-        sds = measured_sds(source, options, distribution_sd)
+        sds, unit = measured_sds(source, options, distribution_sd)
     elif sd:
-        sds = planning.given_sds(sd)
+        sds, unit = planning.given_sds(sd), ""
     else:
         assert error is not None
-        sds = planning.expected_sds(error, examples, classes, distribution_sd)
-    needed = planning.power_plan(difference, sds, wanted, alpha)
+        sds, unit = planning.expected_sds(error, examples, classes, distribution_sd), "points"
+    needed = planning.power_plan(difference, sds, wanted, alpha, unit)
     answer = answers.of_power(needed)
     if as_json:
         machine.write(needed)
@@ -312,6 +312,7 @@ def _plain(found: Pair | Tasks | Many) -> list[dict[str, Any]]:
     if isinstance(found, Many):
         return [
             {"a": found.sources[a].name, "b": found.sources[b].name, **machine.plain(result), "p_value_holm": adjusted}
+            | {"sentence": result.sentence(a, b)}
             for pairs in found.results.values()
             for (a, b), (result, adjusted) in pairs.items()
         ]
@@ -321,6 +322,11 @@ def _plain(found: Pair | Tasks | Many) -> list[dict[str, Any]]:
             {**names, "task": task, **machine.plain(result), "p_value_holm": adjusted, "sentence": result.sentence()}
             for tasks in found.results.values()
             for task, (result, adjusted) in tasks.tasks.items()
+        ]
+        rows += [
+            {**names, "task": task, "metric": metric, "skipped": why}
+            for metric, tasks in found.results.items()
+            for task, why in (tasks.skipped or {}).items()
         ]
         means = [tasks.mean for tasks in found.results.values() if tasks.mean is not None]
         return rows + [{**names, "task": None, **machine.plain(m), "sentence": m.sentence()} for m in means]
@@ -368,7 +374,7 @@ def _suggest_power(found: Pair, sources: list[str], options: Options) -> None:
     from popnet import next_steps
 
     result = found.results[0]
-    if result.members_a < 2 or result.members_b < 2 or not result.difference or not (result.sd_a or result.sd_b):
+    if result.members_a < 2 or result.members_b < 2 or not result.difference or not result.sd_a * result.sd_b:
         return
     words = ["popnet", "power", "--difference", f"{abs(result.difference):.2g}"]
     for source in sources:

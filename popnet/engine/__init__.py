@@ -28,8 +28,8 @@ from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
 from popnet.engine.training import Executor, Training, kept_views, missing_members
 from popnet.errors import ConfigError, PopnetError, StoreError, nearest
-from popnet.metrics.divergence import divergence_table
 from popnet.protocol import Member, Plan, steps_per_epoch
+from popnet.results.stores.divergence import divergence_table
 from popnet.results.stores.language_populations import language_table
 from popnet.results.stores.populations import similarity_table, variability_table
 from popnet.store import Store
@@ -91,7 +91,7 @@ class Result:
         Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks. Of
         `language`: those of `popnet.metrics.LanguageVariability`, and the same. Of `similarity`: the mean linear CKA of
         each layer over all pairs of members. `divergence` has a row for each variant, member and epoch, see
-        `popnet.metrics.divergence`.
+        `popnet.results.stores.divergence`.
         """
         name = self.main_table if name is None else name
         if name not in TABLES:

@@ -15,6 +15,9 @@ from popnet.metrics.tails import Interval, t_reach
 LEAST_CLUSTERS = 5
 """Below so many, a few unlike clusters decide; down to here intervals cover in simulation."""
 
+LEAST_FREEDOM = 1.5
+"""Fewer come from one cluster that holds nearly all examples: then p < 0.05 in 15% of comparisons of equals."""
+
 
 @dataclass(frozen=True)
 class ExampleMean:
@@ -85,7 +88,13 @@ def _clustered(mean: float, deviations: NDArray[np.float64], codes: NDArray[np.i
     shares = sizes / len(codes)
     weights = 1 / (1 - shares)
     variance = float((weights * sums**2).sum()) / len(codes) ** 2
-    return ExampleMean(mean, variance, _freedom(shares, weights), len(sizes))
+    freedom = _freedom(shares, weights)
+    if freedom < LEAST_FREEDOM:
+        raise TooLittleError(
+            f"one of {len(sizes)} clusters holds {100 * shares.max():.0f}% of the examples: the others are too few to "
+            "tell how clusters vary"
+        )
+    return ExampleMean(mean, variance, freedom, len(sizes))
 
 
 def _freedom(shares: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

@@ -113,8 +113,8 @@ class Comparison:
         if not self.difference or math.isnan(self.sd_a):
             return None
         if math.isnan(self.sd_differences):
-            return runs_needed(self.difference, self.sd_a, self.sd_b)
-        return runs_needed(self.difference, self.sd_differences, paired=True)
+            return runs_needed(self.difference, self.sd_a, self.sd_b, alpha=level(self.confidence))
+        return runs_needed(self.difference, self.sd_differences, alpha=level(self.confidence), paired=True)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields and `runs_needed` by name, one row of a table."""

@@ -34,16 +34,6 @@ def logits_tensor(logits: Any, name: str = "logits") -> Tensor:
     return tensor
 
 
-def logits_array(logits: Any, name: str = "logits") -> np.ndarray:
-    """The logits as a contiguous float32 array [members, examples, classes]; float16 and bfloat16 widen exactly.
-
-    Raises ValueError as `logits_tensor` does, and for values that are not finite, naming member and example.
-    """
-    tensor = logits_tensor(logits, name).to("cpu", torch.float32).contiguous()
-    check_finite(tensor, name)
-    return np.asarray(tensor.numpy())
-
-
 def labels_array(labels: Any, examples: int, classes: int, name: str = "labels") -> np.ndarray:
     """The labels as int64 [examples], each in 0..classes-1; ValueError names the first that is not."""
     if not isinstance(labels, (Tensor, np.ndarray)):

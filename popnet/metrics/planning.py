@@ -47,6 +47,7 @@ class PowerPlan:
         difference, power, alpha: what was asked.
         sds: one, or two where theory gives a bracket.
         needed: runs of each arm for each of `sds`; None where no number will do.
+        unit: of the difference and the SDs, where it is known.
         rows: for the larger SDs: (runs of each, power for the difference, smallest difference found with that power).
     """
 
@@ -56,6 +57,7 @@ class PowerPlan:
     sds: tuple[Sds, ...]
     needed: tuple[int | None, ...]
     rows: tuple[tuple[int, float, float], ...]
+    unit: str = ""
 
     def _repr_html_(self) -> str:
         from popnet.report.answers import power_html
@@ -63,12 +65,15 @@ class PowerPlan:
         return power_html(self)
 
 
-def power_plan(difference: float, sds: Sequence[Sds], power: float = 0.8, alpha: float = 0.05) -> PowerPlan:
+def power_plan(
+    difference: float, sds: Sequence[Sds], power: float = 0.8, alpha: float = 0.05, unit: str = ""
+) -> PowerPlan:
     """Runs needed of each arm, and what other numbers of runs would find.
 
     Args:
         difference: to be found, above 0, in the unit of the SDs.
         sds: from `measured_sds`, `given_sds` or `expected_sds`, the larger last.
+        unit: of the difference and the SDs, to be shown.
         power, alpha: the chance to find it, and the level of the two-sided test; power is above alpha, both in 0..1.
 
     Raises ConfigError.
@@ -88,7 +93,7 @@ def power_plan(difference: float, sds: Sequence[Sds], power: float = 0.8, alpha:
         )
         for runs in sizes
     )
-    return PowerPlan(difference, power, alpha, tuple(sds), needed, rows)
+    return PowerPlan(difference, power, alpha, tuple(sds), needed, rows, unit)
 
 
 def given_sds(sds: Sequence[float]) -> tuple[Sds, ...]:

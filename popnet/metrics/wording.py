@@ -116,10 +116,11 @@ def _doubts(result: Comparison, name_a: str, name_b: str) -> list[str]:
         if sd <= 1e-12 * abs(mean)
     ]
     fewest, most = sorted((result.members_a, result.members_b))
-    if fewest == 2 and most > 2:
+    if (fewest == 2 and most > 2) or (fewest == 3 and most >= 10):
+        simulated = "2 against 10 90%" if fewest == 2 else "3 against 20 93%"
         lines.append(
-            f"With 2 runs against {most}, fewer than {100 * result.confidence:g}% of such intervals cover: in "
-            "simulation 90% of those meant for 95%."
+            f"With {fewest} runs against {most}, fewer than {100 * result.confidence:g}% of such intervals cover: in "
+            f"simulation, of {simulated} of those meant for 95%."
         )
     return lines
 

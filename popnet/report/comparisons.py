@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 MOST_RUNS = 10_000_000
 """Where `metrics.power.runs_needed` gives up."""
 
-_ONE_RUN = frozenset({"examples", "mcnemar", "clusters"})
-
-
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Categories of characters that steer a terminal, turn the direction of a text, break its line or cannot be written."""
 
@@ -53,7 +50,9 @@ class Shown:
     def of_tasks(cls, tasks: Sequence[Runs]) -> Shown:
         """Of what a reader found on several tasks."""
         first, examples = tasks[0], [runs.examples for runs in tasks]
-        text = f"{len(tasks)} tasks, {first.count:,} run{'' if first.count == 1 else 's'}"
+        counts = sorted({runs.count for runs in tasks})
+        text = f"{len(tasks)} tasks, {' to '.join(f'{count:,}' for count in (counts[0], counts[-1])[: len(counts)])} "
+        text += "run" if counts == [1] else "runs"
         if None not in examples:
             text += f" x {sum(count or 0 for count in examples):,} examples in all"
         if first.matched_by:
@@ -138,7 +137,7 @@ def of_comparisons(results: Sequence[Comparison], a: Shown, b: Shown) -> Answer:
     Args:
         results: at least one, all of the same two sources.
     """
-    one_run = results[0].method in _ONE_RUN
+    one_run = results[0].members_a == 1
     lines = _one_run_rows(results[0]) if one_run else _many_run_rows(results[0])
     rows = []
     for label, part, cell in lines:
@@ -171,7 +170,7 @@ def of_many(
     header = _header(metric, compared[0].unit)
     arms = {letter: _arm(letter, results) for letter in names}
     means = tuple(Row(letter, (_mean_sd(mean, sd),)) for letter, (mean, sd, _) in arms.items())
-    spread = "mean" if compared[0].method in _ONE_RUN else "mean ± SD (n - 1)"
+    spread = "mean" if compared[0].members_a == 1 else "mean ± SD (n - 1)"
     alpha = round(1 - confidence, 12)  # 1 - 0.95 is a little above 0.05
     found = [f"{a} and {b}" for (a, b), (_, adjusted) in results.items() if adjusted < alpha]
     sentence = f"{len(results)} comparisons. After Holm's correction at {_share(alpha)}, these differ: "
@@ -195,7 +194,8 @@ def of_tasks(found: TaskComparison, a: Shown, b: Shown) -> Answer:
         label = task if one_metric else f"{task}, {_header(result.metric, result.unit)}"
         rows.append(Row(label, _task_cells(result, adjusted, decimals)))
     if found.mean is not None:
-        rows.append(Row(f"mean of {len(results)} tasks", _task_cells(found.mean, math.nan, decimals)))
+        count = len(results) + len(found.skipped or {})  # tasks that tell nothing by themselves are in the mean
+        rows.append(Row(f"mean of {count} tasks", _task_cells(found.mean, math.nan, decimals)))
     corner = f"task, {_header(results[0].metric, results[0].unit)}" if one_metric else "task"
     headers = ("A", "B", "A - B", f"{_share(confidence)} interval", "p", "p (Holm)")
     about = f", {results[0].metric}" if one_metric else ""
@@ -212,7 +212,7 @@ def of_power(plan: PowerPlan) -> Answer:
     """How many runs of each it takes, what fewer or more would find, and what that rests on."""
     spreads = " to ".join(dict.fromkeys(_both(s.sd_a, s.sd_b) for s in plan.sds))
     needed = list(dict.fromkeys(f"more than {MOST_RUNS:,}" if n is None else f"{n:,}" for n in plan.needed))
-    difference = number(plan.difference)
+    difference = f"{number(plan.difference)}{f' {plan.unit}' if plan.unit else ''}"
     opening = (
         f"SD between runs: {spreads} ({plan.sds[-1].origin})",
         f"A difference of {difference} is found with a chance of {_share(plan.power)} by {' to '.join(needed)} runs "
@@ -222,7 +222,11 @@ def of_power(plan: PowerPlan) -> Answer:
     return Answer(
         f"Runs to find a difference of {difference}",
         opening=opening,
-        tables=(Table("runs of each", (f"chance to find {difference}", f"found with {_share(plan.power)}"), rows),),
+        tables=(
+            Table(
+                "runs of each", (f"chance to find {number(plan.difference)}", f"found with {_share(plan.power)}"), rows
+            ),
+        ),
         warnings=(plan.sds[-1].assumes,) if plan.sds[-1].assumes else (),
     )
 
@@ -320,6 +324,8 @@ def _one_run_rows(first: Comparison) -> list[_Line]:
     def p_value(result: Comparison, exact: bool) -> str:
         return _p(result.p_value) if (result.method == "mcnemar") == exact else ""
 
+    # "Right" is an accuracy that is 1; of other scores with two values, only which run has the larger is known.
+    high, low = ("right", "wrong") if first.unit == "points" and first.higher_is_better else ("larger", "smaller")
     return [
         ("A", False, lambda result: number(result.mean_a)),
         ("B", False, lambda result: number(result.mean_b)),
@@ -327,8 +333,8 @@ def _one_run_rows(first: Comparison) -> list[_Line]:
         (f"{_share(first.confidence)} interval, new examples", True, lambda result: _span(result.low, result.high)),
         ("p-value (McNemar's exact)", True, lambda result: p_value(result, True)),
         ("p-value", True, lambda result: p_value(result, False)),
-        ("A right, B wrong", False, lambda result: discordant(result, 0)),
-        ("A wrong, B right", False, lambda result: discordant(result, 1)),
+        (f"A {high}, B {low}", False, lambda result: discordant(result, 0)),
+        (f"A {low}, B {high}", False, lambda result: discordant(result, 1)),
         ("examples", False, lambda result: _count(result.examples)),
         ("clusters of examples", False, lambda result: _count(result.clusters)),
     ]
@@ -411,7 +417,7 @@ def _pairs_table(header: str, results: Mapping[tuple[str, str], tuple[Comparison
     """A row for each pair. How often the first wins is a matter of runs: of one run of each, it is left out."""
     compared = [result for result, _ in results.values()]
     decimals = _decimals(compared)
-    wins = not any(result.method in _ONE_RUN for result in compared)
+    wins = not any(result.members_a == 1 for result in compared)
     first = "first larger" if compared[0].higher_is_better is None else "first wins"
     rows = []
     for (a, b), (result, adjusted) in results.items():
@@ -432,7 +438,7 @@ def _arm(letter: str, results: Mapping[tuple[str, str], tuple[Comparison, float]
 
 
 def _interval_note(results: Sequence[Comparison]) -> str:
-    if all(result.method in _ONE_RUN for result in results):
+    if all(result.members_a == 1 for result in results):
         return "Intervals: over new examples."
     return "Intervals: over new runs, on the same examples."
 
@@ -440,7 +446,7 @@ def _interval_note(results: Sequence[Comparison]) -> str:
 def _reservations(results: Sequence[Comparison]) -> list[str]:
     """What limits all of several results, each in a sentence."""
     texts = []
-    if any(result.method in _ONE_RUN for result in results):
+    if any(result.members_a == 1 for result in results):
         texts.append("This says nothing about other seeds: one run of each was compared.")
     if any(result.higher_is_better is None for result in results):
         texts.append(UNKNOWN_DIRECTION)
@@ -454,7 +460,7 @@ def _panel(result: Comparison, a: Shown, b: Shown) -> Panel:
     alt = f"{header}, A minus B: {_difference(result)}, {_share(result.confidence)} interval "
     alt += f"{_span(result.low, result.high)}."
     percent = _share(result.confidence)
-    if result.method in _ONE_RUN:
+    if result.members_a == 1:
         return Panel(header, (difference,), f"The difference, with its {percent} interval over new examples.", alt)
     arms = tuple(
         _arm_mark(name, mean, sd, members, shown.values.get(result.metric, ()), result.confidence)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from popnet.config import Experiment, Recipe, Variant
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
-from popnet.metrics.divergence import divergence_table
 from popnet.metrics.population import standard_deviation
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.protocol import Member, Plan, Platform, Population, View
 from popnet.report.quantities import Quantity, Value
+from popnet.results.stores.divergence import divergence_table
 from popnet.results.stores.language_populations import LanguagePopulation, language_table, population_predictions
 from popnet.results.stores.plans import stored_plans
 from popnet.results.stores.populations import (
@@ -103,7 +103,7 @@ class Measured:
 
     Attributes:
         errors: what kept members from being trained, a sentence each.
-        divergence: how twins part (`popnet.metrics.divergence`); None where the experiment does not measure it.
+        divergence: how twins part (`popnet.results.stores.divergence`); None where the experiment does not measure it.
     """
 
     store: Path

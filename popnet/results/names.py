@@ -42,14 +42,16 @@ _BOUNDED_HIGHER = (
     "kendall_tau kappa cohen_kappa ndcg mrr hit_rate win_rate success_rate pass_k pass_at_k pass_10 pass_100 r2 "
     "r2_score r_squared likelihood"
 )
-_BOUNDED_LOWER = "wer cer ter word_error_rate character_error_rate brier brier_score ece calibration_error fpr fnr eer"
+_BOUNDED_LOWER = (
+    "error wer cer ter word_error_rate character_error_rate brier brier_score ece calibration_error fpr fnr eer"
+)
 _FREE_HIGHER = (
     "psnr log_likelihood loglikelihood elbo inception_score is_score throughput images_per_second tokens_per_second "
     "samples_per_second examples_per_second"
 )
 _FREE_LOWER = (
     "loss cross_entropy crossentropy ce nll negative_log_likelihood log_loss logloss bpc bpb bits_per_byte "
-    "bits_per_char bits_per_character bits_per_dim perplexity ppl word_perplexity byte_perplexity error rmse mse "
+    "bits_per_char bits_per_character bits_per_dim perplexity ppl word_perplexity byte_perplexity rmse mse "
     "mae mape smape mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error "
     "fid kid lpips latency kl_divergence hinge_loss"
 )

@@ -35,7 +35,9 @@ def read(source: Any, options: Options | None = None, name: str = "the given run
         from popnet.results.objects import read_object
 
         found = read_object(source, wanted, name)
-    return [_once(runs) for runs in found]
+    for runs in found:
+        _check_finite(runs)
+    return found
 
 
 def _read_path(source: str, options: Options) -> list[Runs]:
@@ -59,16 +61,12 @@ def _read_path(source: str, options: Options) -> list[Runs]:
     return [runs_of_store(source)]
 
 
-def _once(runs: Runs) -> Runs:
-    """The same runs, each of them once.
-
-    Raises DataError where a value is not finite.
-    """
+def _check_finite(runs: Runs) -> None:
+    """Raises DataError, naming metric and run, where a value is not finite."""
     for metric, sample in runs.samples.items():
         wrong = np.flatnonzero(~np.isfinite(sample.values))
         if wrong.size:
             raise DataError(f"{runs.name}: {metric} of run {wrong[0]} is {sample.values[wrong[0]]}")
-    return runs
 
 
 _TAKEN_BY: dict[str, tuple[str, ...]] = {
@@ -127,6 +125,7 @@ def read_all(
     found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, labels, strict=True)]
     found = _told_apart(found, sources)
     tasks = _common_tasks(found, intersect)
+    found = [{task: _without_other_tasks(one[task], tasks, list(one)) for task in tasks} for one in found]
     common = {task: _common_ids([one[task] for one in found], intersect) for task in tasks}
     by_task = {
         task: [
@@ -137,7 +136,7 @@ def read_all(
     }
     for runs in by_task.values():
         check_same_test(runs)
-        _check_shared(runs)
+    _check_shared(list(by_task.values()))
     scaled = in_one_scale([list(tasks) for tasks in zip(*by_task.values(), strict=True)], options.scale)
     return {task: [one[number] for one in scaled] for number, task in enumerate(by_task)}
 
@@ -283,6 +282,15 @@ def _common_tasks(found: Sequence[Mapping[str, Runs]], intersect: bool) -> list[
     return common
 
 
+def _without_other_tasks(runs: Runs, tasks: Sequence[str], every: Sequence[str]) -> Runs:
+    """The runs with a mark for the tasks that are left out, since a source lacks them."""
+    gone = [task for task in every if task not in tasks]
+    if not gone:
+        return runs
+    mark = f"task{'s' if len(gone) > 1 else ''} {', '.join(gone)}, which not all sources have, left out"
+    return replace(runs, marks=(*runs.marks, mark))
+
+
 def _one_task(found: Sequence[Mapping[str, Runs]]) -> list[str]:
     names = [f"{r.name} ({r.task or 'no task named'})" for one in found for r in one.values()]
     raise DataError(f"{' and '.join(names)} are not of the same task")
@@ -317,7 +325,7 @@ def _kept(runs: Runs, source: Any, options: Options, name: str, ids: frozenset[H
     again = next(r for r in read(chosen, replace(options, keep=ids), name) if r.task == runs.task)
     gone = len(set(runs.ids or ()) - (ids or frozenset()))
     mark = (f"{gone:,} examples that another source lacks are left out",) if gone else ()
-    return replace(again, name=runs.name, marks=(*again.marks, *mark))
+    return replace(again, name=runs.name, marks=tuple(dict.fromkeys((*again.marks, *runs.marks, *mark))))
 
 
 def _shared_members(a: Runs, b: Runs) -> set[str]:
@@ -325,30 +333,56 @@ def _shared_members(a: Runs, b: Runs) -> set[str]:
     return of[0] & of[1]
 
 
-def _check_shared(runs: Sequence[Runs]) -> None:
+def _check_shared(by_task: Sequence[Sequence[Runs]]) -> None:
     """Raises ConfigError where two sources hold the same runs, unless these were made to predict in two ways."""
-    for number, a in enumerate(runs):
-        for b in runs[number + 1 :]:
-            _check_pair(a, b, alone=len(runs) == 2)
+    count = len(by_task[0])
+    for first in range(count):
+        for second in range(first + 1, count):
+            pairs = [(runs[first], runs[second]) for runs in by_task]
+            if all(_equal(a, b) for a, b in pairs):  # on one task of several, equal answers can be an easy task's
+                a, b = pairs[0]
+                raise ConfigError(f"{a.name} and {b.name}: their runs are equal one by one: is it one source twice?")
+            for a, b in pairs:
+                _check_pair(a, b, alone=count == 2)
+
+
+def _equal(a: Runs, b: Runs) -> bool:
+    return (a.digests is not None and a.digests == b.digests) or _equal_numbers(a, b)
 
 
 def _check_pair(a: Runs, b: Runs, alone: bool) -> None:
     pair = f"{a.name} and {b.name}"
-    if (a.digests is not None and a.digests == b.digests) or _equal_numbers(a, b):
-        raise ConfigError(f"{pair}: their runs are equal one by one: is it one source twice?")
+    own = "a comparison needs runs of its own for each"
     same = set(a.digests or ()) & set(b.digests or ()) if a.exact and b.exact else set()
     if same:
-        raise ConfigError(f"{pair}: {len(same)} runs are the same in both: a comparison needs runs of its own for each")
+        raise ConfigError(f"{pair}: {len(same)} runs are the same in both: {own}")
     if a.rows and b.rows and a.rows & b.rows:
-        raise ConfigError(
-            f"{pair}: share {len(a.rows & b.rows)} rows of one file: a comparison needs runs of its own for each"
-        )
+        raise ConfigError(f"{pair}: share {len(a.rows & b.rows)} rows of one file: {own}")
+    copied = _equal_by_seed(a, b)
+    if copied >= _COPIES:
+        raise ConfigError(f"{pair}: {copied} runs have the same seed and the same numbers in both: {own}")
     shared = _shared_members(a, b)
     if shared and not (alone and a.members is not None and set(a.members) == set(b.members or ()) and a.seeds):
         raise ConfigError(
             f"{pair}: share {len(shared)} trained members, as {min(shared)}: their runs are not independent; compare "
             "rows that share none"
         )
+
+
+_COPIES = 2
+"""Runs of equal seeds and equal numbers: one can be chance, as of rounded accuracies."""
+
+
+def _equal_by_seed(a: Runs, b: Runs) -> int:
+    """How many runs have the same seed and the same value of every metric in both, where only numbers are known."""
+    if a.seeds is None or b.seeds is None or a.digests is not None or set(a.samples) != set(b.samples):
+        return 0
+    metrics = sorted(a.samples)
+    of = [
+        {(seed, *(r.samples[metric].values[run] for metric in metrics)) for run, seed in enumerate(r.seeds or ())}
+        for r in (a, b)
+    ]
+    return len(of[0] & of[1])
 
 
 def _equal_numbers(a: Runs, b: Runs) -> bool:

@@ -54,10 +54,8 @@ def of_logits(
     stacked = np.stack(predictions)
     errors = PackedErrors.from_predictions(stacked, labels)
     samples = {"accuracy": Sample.of_errors(errors)}
+    known = _once(known, run + 1, list(places.values()), "in every bit")
     marks = tuple(known.pop("marks", ()))
-    if run + 1 > len(places):
-        known |= {field: _chosen(known.get(field), places.values()) for field in ("seeds", "members")}
-        marks += (f"{run + 1} runs, some of them equal in every bit, are {len(places)} different ones",)
     own = float(spread.sum()) / max(len(losses) - 1, 1) / len(labels) ** 2
     if math.isfinite(own):
         samples["cross_entropy"] = Sample(np.array(losses), mean, own)
@@ -68,8 +66,27 @@ def of_logits(
     return Runs(name, samples, predictions=stacked, errors=errors, labels=labels, classes=classes, **known)
 
 
-def _chosen(values: Sequence[Any] | None, places: Iterable[int]) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values[place] for place in places)
+_TELLING = 10
+"""Right answers, and wrong ones, from which on two runs do not have the same ones by chance."""
+
+
+def _once(known: dict[str, Any], count: int, places: Sequence[int], how: str) -> dict[str, Any]:
+    """What is known of `count` runs, of those at `places` alone, and a mark where that leaves copies out."""
+    if count == len(places):
+        return known
+    by_run = {
+        field: tuple(known[field][place] for place in places)
+        for field in ("seeds", "members")
+        if known.get(field) is not None
+    }
+    mark = f"{count} runs, some of them equal {how}, count as {len(places)}"
+    return {**known, **by_run, "marks": (*known.get("marks", ()), mark)}
+
+
+def _different(digests: Sequence[bytes], telling: Sequence[bool]) -> list[int]:
+    """The first places of runs that differ; a run that too little is known of to tell is taken for another one."""
+    first: dict[bytes, int] = {}
+    return [place for place, key in enumerate(digests) if first.setdefault(key, place) == place or not telling[place]]
 
 
 def of_classes(name: str, predictions: NDArray[Any], labels: NDArray[np.int64], **known: Any) -> Runs:
@@ -79,6 +96,10 @@ def of_classes(name: str, predictions: NDArray[Any], labels: NDArray[np.int64], 
         raise DataError(f"{name}: run {run} predicts class {predictions[run, example]} on example {example}")
     classes = int(max(predictions.max(), labels.max())) + 1
     compact = np.ascontiguousarray(predictions, dtype=np.min_scalar_type(classes - 1))
+    wrong = (compact != labels).sum(axis=1)
+    places = _different([digest(row) for row in compact], _tells(wrong, labels.size))
+    known = _once(known, len(compact), places, "on all examples")
+    compact = compact[places]
     errors = PackedErrors.from_predictions(compact, labels)
     samples = {"accuracy": Sample.of_errors(errors)}
     known = {"digests": tuple(digest(row) for row in compact), **known}
@@ -87,23 +108,37 @@ def of_classes(name: str, predictions: NDArray[Any], labels: NDArray[np.int64], 
 
 def of_errors(name: str, errors: NDArray[np.bool_], **known: Any) -> Runs:
     """The accuracy (percent) from error bits, bool [runs, examples], True where a run is wrong."""
-    bits = PackedErrors.pack(errors)
+    places = _different([digest(row) for row in errors], _tells(errors.sum(axis=1), errors.shape[1]))
+    known = _once(known, len(errors), places, "on all examples")
+    bits = PackedErrors.pack(errors[places])
     known = {"digests": tuple(digest(row) for row in bits.bits), **known}
     return Runs(name, {"accuracy": Sample.of_errors(bits)}, errors=bits, **known)
 
 
 def of_scores(name: str, scores: Mapping[str, NDArray[Any]], **known: Any) -> Runs:
     """Any scores of each example, numbers [runs, examples] by metric. Raises DataError naming what is not finite."""
-    samples = {}
     for metric, values in scores.items():
         wrong = np.argwhere(~np.isfinite(values))
         if len(wrong):
             run, example = wrong[0]
             raise DataError(f"{name}: {metric} of run {run}, example {example} is {values[run, example]}")
-        samples[metric] = Sample.of_losses(np.asarray(values, dtype=np.float64))
-    arrays = [np.asarray(values, dtype=np.float64) for values in scores.values()]
-    digests = tuple(digest(np.stack([array[run] for array in arrays])) for run in range(len(arrays[0])))
-    return Runs(name, samples, **{"digests": digests, **known})
+    arrays = {metric: np.asarray(values, dtype=np.float64) for metric, values in scores.items()}
+    count = len(next(iter(arrays.values())))
+    rows = [np.stack([array[run] for array in arrays.values()]) for run in range(count)]
+    digests = [digest(row) for row in rows]
+    places = _different(digests, [_scores_tell(row) for row in rows])
+    known = _once(known, count, places, "on all examples")
+    samples = {metric: Sample.of_losses(array[places]) for metric, array in arrays.items()}
+    return Runs(name, samples, **{"digests": tuple(digests[place] for place in places), **known})
+
+
+def _tells(wrong: NDArray[np.int64], examples: int) -> list[bool]:
+    return [bool(_TELLING <= count <= examples - _TELLING) for count in wrong]
+
+
+def _scores_tell(scores: NDArray[np.float64]) -> bool:
+    """Whether scores of a run, [metrics, examples], are its own: enough of them are not the commonest one."""
+    return any(row.size - np.unique(row, return_counts=True)[1].max() >= _TELLING for row in scores)
 
 
 def check_labels(name: str, labels: Any, examples: int | None = None, classes: int | None = None) -> NDArray[np.int64]:
