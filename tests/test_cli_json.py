@@ -66,16 +66,19 @@ def test_run_and_plan(answer: Call, trained, trained_copy: Path, tmp_path: Path)
     assert cost["members"] == len(trained.plan.members)
 
 
-def test_reading_commands(answer: Call, trained) -> None:
+def test_reading_commands(answer: Call, trained, tmp_path: Path) -> None:
     store = trained.store.path
     code, report = answer("report", store)
     assert code == 0
     assert {cell["variant"] for cell in report["cells"]} >= {"Initialization", "Snapshots"}
-    sources = [f"{store}:{name}" for name in ("Initialization", "Determinism", "Snapshots")]
+    draw, labels = np.random.default_rng(0), np.arange(60) % 3
+    sources = [str(tmp_path / f"{name}.npz") for name in "abc"]
+    for source in sources:
+        np.savez(source, logits=draw.normal(2 * np.eye(3)[labels], size=(6, 60, 3)), labels=labels)
     (accuracy, cross_entropy) = answer("compare", *sources[:2])[1]
     assert accuracy["metric"] == "accuracy"
     assert accuracy["sentence"]
-    assert cross_entropy["a"] == sources[0]
+    assert cross_entropy["a"] == "a.npz"
     pairs = answer("compare", *sources, "--metric", "accuracy")[1]
     assert len(pairs) == 3
     assert all(0 <= pair["p_value_holm"] <= 1 for pair in pairs)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
@@ -47,7 +48,10 @@ def words(trained, trained_copy: Path, reported: Path, tmp_path: Path) -> dict[s
     (tmp_path / "folder").mkdir()
     file = tmp_path / "folder" / "tiny.yaml"
     file.write_text(json.dumps(trained.store.experiments()["tiny"]))
-    rows = [f"{reported}:{name}" for name in ("Data Shuffling", "All Nondeterminism Sources", "Random Bit Change")]
+    draw, labels = np.random.default_rng(0), np.arange(60) % 3
+    rows = [tmp_path / f"a rather long name of a source, number {number}.npz" for number in range(3)]
+    for row in rows:  # a store's rows of different sources share their first member, so they are not compared
+        np.savez(row, logits=draw.normal(2 * np.eye(3)[labels], size=(6, 60, 3)), labels=labels)
     return {
         "run": ["run", file, "--store", trained_copy, "--workers", 1],
         "plan": ["plan", file],

@@ -380,17 +380,23 @@ def test_scores_by_example_are_covered(examples: int, trials: int) -> None:
 
 @pytest.mark.parametrize(("clusters", "spread_of_sizes"), [(5, 0.3), (10, 0.5), (10, 1.0), (50, 0.7)])
 def test_clustered_examples_are_covered(clusters: int, spread_of_sizes: float) -> None:
-    rng, inside, naive, alarms, trials = np.random.default_rng(14), 0, 0, 0, 1500
+    rng, inside, naive, alarms, refused, trials = np.random.default_rng(14), 0, 0, 0, 0, 1500
     for _ in range(trials):
         sizes = np.maximum(rng.lognormal(np.log(10), spread_of_sizes, clusters).astype(int), 1)
         codes = np.repeat(np.arange(clusters), sizes)
         d = 0.3 + rng.normal(0, 0.6, clusters)[codes] + rng.normal(0, 1, codes.size)
         b = rng.random((1, codes.size))
-        result = compare_samples(Sample.of_losses(b + d), Sample.of_losses(b), clusters=codes)
+        try:
+            result = compare_samples(Sample.of_losses(b + d), Sample.of_losses(b), clusters=codes)
+        except TooLittleError:  # one cluster of nearly all examples
+            refused += 1
+            continue
         assert result.found == (result.p_value < 0.05)
         inside += result.low <= 0.3 <= result.high
         naive += abs(d.mean() - 0.3) < 1.96 * d.std(ddof=1) / np.sqrt(d.size)
         alarms += compare_samples(Sample.of_losses(b + d - 0.3), Sample.of_losses(b), clusters=codes).p_value < 0.05
+    trials -= refused
+    assert refused < 10
     assert (result.method, result.clusters, result.discordant) == ("clusters", clusters, None)
     assert 0.93 <= inside / trials <= 0.97
     assert naive < 0.85 * trials  # what clusters are for

@@ -15,7 +15,7 @@ import popnet
 from popnet import cli, config
 from popnet.engine.predicting import predict
 from popnet.errors import ConfigError, DataError
-from popnet.results.reading import only, read
+from popnet.results.reading import matched, only, read
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_same_runs_are_matched_on_several_test_sets(store: popnet.Store, fol
         predict(str(store.path), pictures, tmp_path / f"{name}.npz", device="cpu")
     one, other = (only(read(str(tmp_path / f"{name}.npz"))) for name in ("one", "other"))
     assert one.seeds == other.seeds
-    assert one.matched_to(other) is not None
+    assert matched(one, other, None)[2]
 
 
 def test_what_cannot_be_predicted_is_said_first(store: popnet.Store, folder: Path, tmp_path: Path) -> None:

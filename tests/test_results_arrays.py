@@ -660,6 +660,149 @@ def test_files_side_by_side_are_compared(tmp_path):
     assert a.ids == b.ids
 
 
+# ---- what may be something else than runs, or examples ---------------------------------------------------------------
+
+N = 40
+LABELS = _RNG.integers(0, 3, N)
+CLASSES_OF_RUN = np.where(_RNG.random(N) < 0.7, LABELS, (LABELS + 1) % 3)
+POSITIVE = _RNG.random(N)
+GOOD = _RNG.random((N, 5)) < 0.8
+HISTORY = {
+    "loss": [0.9, 0.5, 0.4],
+    "accuracy": [0.6, 0.8, 0.9],
+    "val_loss": [1.0, 0.7, 0.8],
+    "val_accuracy": VALUES[:3],
+}
+
+# name: (source, options, what the sentence says)
+DOUBTS = {
+    "right answers [examples, runs] beside labels": (npz(correct=GOOD, labels=LABELS), {}, "40 labels: transpose it"),
+    "right answers [examples, runs], labels given": (npz(correct=GOOD), {"labels": LABELS}, "40 labels: transpose it"),
+    "right answers of one run, other labels": (npz(correct=GOOD[:, 0], labels=LABELS[:7]), {}, "7 labels for pred"),
+    "errors squared [examples, runs]": (npz(squared_error=F1.T, labels=F1[0]), {}, "30 labels: transpose it"),
+    "errors squared, texts as labels": (npz(squared_error=F1.T, labels=TEXT_IDS), {}, "30 labels: transpose it"),
+    "errors squared, many labels": (npz(f1=F1.T, labels=np.eye(30, 4)), {}, "30 labels: transpose it"),
+    "logits [examples, runs, classes]": (npz(logits=Z.swapaxes(0, 1), labels=Y), {}, "30 labels: transpose it"),
+    "a model's name is no label": (npz(correct=GOOD, label=np.array("resnet")), {}, "more runs than examples"),
+    "a history of Keras": (in_memory(HISTORY), {"metrics": ("val_accuracy",)}, "as the history of one run does"),
+    "a history of Keras in a file": (npz(**HISTORY), {}, "holds `.*`, `val_.*`, as the history of one run does"),
+    "a history of two splits": (npz(train_acc=VALUES, test_acc=VALUES), {}, "`train_acc`, `test_acc`, as the history"),
+    "values by fold": (npz(accuracy=VALUES, fold=np.arange(4)), {}, "holds `fold`, so its numbers are of parts"),
+    "values of two models": (npz(accuracy=VALUES, model=np.array(list("aabb"))), {}, "`model` tells its values apart"),
+    "float classes, labels inside": (
+        npz(a=CLASSES_OF_RUN.astype(float), labels=LABELS),
+        {},
+        "save classes as integers",
+    ),
+    "float classes, labels beside": (
+        beside(npy(CLASSES_OF_RUN.astype(float)), labels=LABELS),
+        {},
+        "save classes as integers",
+    ),
+    "float classes, labels given": (npy(CLASSES_OF_RUN.astype(float)), {"labels": LABELS}, "save classes as integers"),
+    "float classes, a metric named": (
+        npy(CLASSES_OF_RUN.astype(float)),
+        {"labels": LABELS, "metrics": ("accuracy",)},
+        "save classes as integers",
+    ),
+    "float classes, a metric named, labels inside": (
+        npz(a=CLASSES_OF_RUN.astype(float), labels=LABELS),
+        {"metrics": ("accuracy",)},
+        "save classes as integers",
+    ),
+    "float classes without labels": (npy(CLASSES_OF_RUN.astype(float)), {}, "as classes of examples"),
+    "float classes called exact matches": (
+        folder_of([CLASSES_OF_RUN.astype(float)] * 2),
+        {"metrics": ("exact_match",)},
+        "but rather classes",
+    ),
+    "float classes, other labels beside": (
+        beside(npy(CLASSES_OF_RUN[:9] * 1.0), labels=LABELS),
+        {},
+        "save classes as integers",
+    ),
+    "P(positive), labels inside": (npz(a=POSITIVE, labels=LABELS), {}, "give logits or probabilities of every class"),
+    "P(positive), labels inside, a metric named": (
+        npz(a=POSITIVE, labels=LABELS),
+        {"metrics": ("accuracy",)},
+        "give logits or probabilities of every class",
+    ),
+    "P(positive), labels beside": (beside(npy(POSITIVE), labels=LABELS), {}, "give logits or probabilities of every"),
+    "P(positive), labels given": (npy(POSITIVE), {"labels": LABELS}, "give logits or probabilities of every class"),
+    "P(positive), other labels given": (npy(POSITIVE), {"labels": LABELS[:-3]}, "give logits or probabilities of"),
+    "keys of splits": (in_memory({f"split{i}": z for i, z in enumerate(Z)}), {"labels": Y}, "are named by split"),
+    "right, in percent": (npz(accuracy=100.0 * RIGHT[0]), {}, "are all 0 or 100"),
+    "labels after predictions": (npz(arr_0=C[0], arr_1=Y), {"labels": Y}, "run 1 equals the labels on every example"),
+    "labels after predictions in a .pt": (pt([torch.tensor(C[0]), torch.tensor(Y)]), {"labels": Y}, "run 1 equals"),
+    "a pair of predictions and labels": (in_memory((C[0], Y)), {"labels": Y}, "run 1 equals the labels"),
+    "a pair of labels and predictions": (in_memory((Y.tolist(), C[0].tolist())), {"labels": Y}, "run 0 equals"),
+    "right answers as classes": (in_memory(RIGHT[0].astype(int)), {"labels": Y}, "all 0 or 1, and labels go to 2"),
+    "masked": (in_memory(np.ma.masked_array(Z, Z > 2)), {"labels": Y}, "holds masked values"),
+    "masked in a list": (in_memory([np.ma.masked_array(C[0], C[0] == 1), C[1]]), {"labels": Y}, "holds masked values"),
+    "masked labels": (in_memory(Z), {"labels": np.ma.masked_array(Y, Y == 0)}, "holds masked values"),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_what_may_be_something_else_is_refused(doubt, tmp_path):
+    make, options, sentence = DOUBTS[doubt]
+    with pytest.raises((ConfigError, DataError), match=sentence) as raised:
+        runs_of(make(tmp_path), Options(**options))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["fold_0", "fold_1", "fold_2"], "fold"),
+        (["preds_rank0", "preds_rank1"], "rank"),
+        (["seed1_fold0", "seed1_fold1"], "fold"),
+        (["kfold-1", "kfold-2"], "fold"),
+        (["1_fold1", "1_fold2"], "fold"),
+        (["1st_fold", "2nd_fold"], "fold"),
+        (["shard1", "shard2"], "shard"),
+        (["part.1", "part.2"], "part"),
+        (["preds-00000-of-00002", "preds-00001-of-00002"], "part"),
+        (["Batch 1", "Batch 2"], "batch"),
+        (["worker__1", "worker__2"], "worker"),
+        (["cv1", "cv2"], "cv"),
+        (["chunks_1", "chunks_2"], "chunk"),
+    ],
+)
+def test_files_of_parts_are_no_runs(names, word, tmp_path):
+    for name, run in zip(names, Z):
+        np.savez(tmp_path / f"{name}.npz", logits=run, labels=Y)
+    with pytest.raises(ConfigError, match=f"are named by {word}, as what holds different examples"):
+        runs_of_arrays(tmp_path, Options())
+
+
+@pytest.mark.parametrize("names", [["fold0_seed1", "fold0_seed2"], ["batch64_1", "batch64_2"], ["apart1", "apart2"]])
+def test_files_of_one_part_are_runs(names, tmp_path):
+    for name, run in zip(names, Z):
+        np.savez(tmp_path / f"{name}.npz", logits=run, labels=Y)
+    assert runs_of_arrays(tmp_path, Options()).count == 2
+
+
+# name: (source, options, how many runs)
+NO_DOUBTS = {
+    "two splits, with seeds": (npz(train_acc=VALUES, test_acc=VALUES, seeds=SEEDS), {}, 4),
+    "values beside the labels of others": (beside(npy(VALUES), labels=Y), {}, 4),
+    "values with seeds and labels": (npz(accuracy=VALUES, seeds=SEEDS, labels=Y), {}, 4),
+    "counts of right answers": (npy(np.array([7.0, 8.0, 7.0, 9.0])), {}, 4),
+    "many whole values with seeds": (npz(score=CLASSES_OF_RUN + 3, seeds=np.arange(N)), {"metrics": ("score",)}, N),
+    "right answers with labels": (npz(correct=GOOD.T, labels=LABELS), {}, 5),
+    "names of runs": (npz(accuracy=VALUES, name=np.array(list("abcd"))), {}, 4),
+    "one test, named": (npz(accuracy=VALUES, split=np.array("test")), {}, 4),
+    "a mask that hides nothing": (in_memory(np.ma.masked_array(Z, np.zeros_like(Z, bool))), {"labels": Y}, 4),
+}
+
+
+@pytest.mark.parametrize("form", NO_DOUBTS)
+def test_what_is_clear_is_read(form, tmp_path):
+    make, options, runs = NO_DOUBTS[form]
+    assert runs_of(make(tmp_path), Options(**options)).count == runs
+
+
 # ---- what popnet itself writes ---------------------------------------------------------------------------------------
 
 

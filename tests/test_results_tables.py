@@ -181,7 +181,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "right or wrong by name": (lines("name,correct", "a,1", "b,0", "c,1"), "`correct` is 0 or 1 in each row"),
     "many names": (
         lines("utterance,wer", *(f"u{i},{i / 7}" for i in range(200))),
-        "`utterance` may name 200 runs or examples",
+        "`utterance` may name runs, examples or models",
     ),
     "parted by spaces": ("seed acc\n1 91.5\n2 92.5\n", "parted by spaces alone"),
     "folds": (lines("fold,acc", "1,3", "2,4"), "differ in `fold`"),
@@ -281,7 +281,7 @@ def test_marks_say_what_was_done(tmp_path: Path) -> None:
         (PLAIN.replace("\n", ",\n"), "a delimiter at the end of each line was left out"),
         (PLAIN.replace(",", ";").replace(".", ","), "`acc` has decimal commas"),
         (PLAIN.replace("5\n", "5%\n"), "`acc` has percent signs"),
-        (lines("Name,State,acc", "a,crashed,3", "b,crashed,4"), "the `State` of all runs is crashed"),
+        (lines("Name,State,acc", "red-fox-1,crashed,3", "icy-oak-2,crashed,4"), "the `State` of all runs is crashed"),
     ):
         assert read(written(tmp_path, content)).marks == (mark,)
 
@@ -489,13 +489,203 @@ def test_mlflow_export(tmp_path: Path) -> None:
 
 
 def test_names_of_runs_are_seeds_where_there_are_none(tmp_path: Path) -> None:
-    assert read(written(tmp_path, lines("Name,acc", "a,3", "b,4"))).seeds == ("a", "b")
+    assert read(written(tmp_path, lines("Name,acc", "run-1,3", "run-2,4"))).seeds == ("run-1", "run-2")
+    assert read(written(tmp_path, lines("Name,Created,acc", "red-fox-1,x,3", "icy-oak-2,y,4"))).seeds == (
+        "red-fox-1",
+        "icy-oak-2",
+    )
     assert read(written(tmp_path, lines("trial,acc", "1,3", "2,4"))).seeds == (1, 2)
-    assert read(written(tmp_path, lines("call,acc", "one,3", "two,4"))).seeds == ("one", "two")
+    assert read(written(tmp_path, lines("run,acc", "one,3", "two,4"))).seeds == ("one", "two")
+    named = read(written(tmp_path, lines("what,acc", "vit seed=3,3", "vit seed=4,4")))
+    assert named.seeds == ("vit seed=3", "vit seed=4")
+    assert named.marks == ("`what` was taken for the runs' names",)
     assert read(written(tmp_path, lines("id,acc", "x1,3", "x2,4")), seed_column="id").seeds == ("x1", "x2")
     assert read(written(tmp_path, lines("Name,ID,seed,acc", "a,x1,5,3", "b,x2,6,4"))).seeds == (5, 6)
     with pytest.raises(DataError, match=r"`Name` a is in 2 rows \(row 1, row 2\), as 1 more repeat"):
         read(written(tmp_path, lines("Name,acc", "a,3", "a,4", "b,5", "b,6")))
+
+
+HISTORY = {"loss": [0.9, 0.7, 0.6, 0.5], "accuracy": [0.5, 0.6, 0.7, 0.75]}
+KERAS = {**HISTORY, "val_accuracy": [0.5, 0.55, 0.6, 0.58], "val_loss": [0.9, 0.8, 0.85, 0.8]}
+
+
+def test_histories_without_epochs_are_no_runs(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame(KERAS).to_csv(path)
+    wanted: dict[str, Any] = {"metrics": ("val_accuracy",)}
+    with pytest.raises(ConfigError, match=r"rows may be epochs, since they hold `loss`, `val_loss`.*add a seed column"):
+        read(path, **wanted)
+    pd.DataFrame({**KERAS, "seed": [1, 2, 3, 4]}).to_csv(path)
+    assert read(path, **wanted).count == 4
+    for names in ("train_acc,valid_acc", "train/acc,test/acc", "acc_train,acc_val", "Train Acc,Test Acc"):
+        with pytest.raises(ConfigError, match="rows may be epochs"):
+            read(written(tmp_path, lines(names, "1,2", "2,3")), metrics=(names.partition(",")[0],))
+    assert read(written(tmp_path, lines("final_train_acc,final_test_acc", "1,2", "2,3")), metrics=("final_test_acc",))
+    falling = lines("loss,accuracy", *(f"{1 / e},{e}" for e in range(1, 7)))
+    with pytest.raises(ConfigError, match="`loss` falls from each to the next"):
+        read(written(tmp_path, falling), metrics=("accuracy",))
+
+
+def test_histories_one_below_the_other_are_no_runs(tmp_path: Path) -> None:
+    frame = pd.concat([pd.DataFrame(HISTORY), pd.DataFrame(HISTORY)])
+    frame.to_csv(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="no name and counts the rows more than once"):
+        read(tmp_path / "a.csv", metrics=("accuracy",))
+    frame.to_parquet(tmp_path / "a.parquet")
+    tables = read_table(tmp_path / "a.parquet"), Table.of_frame(frame, "A")
+    for table in tables:
+        with pytest.raises(ConfigError, match="an index without a name counts them more than once"):
+            runs_of_table(table, None, Options(metrics=("accuracy",)))
+    single = pd.concat([pd.DataFrame({"accuracy": [value]}) for value in VALUES])
+    (runs,) = runs_of_table(Table.of_frame(single, "A"), None, Options())
+    assert runs.count == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        *((f"{name},score", ("x", "y", "z")) for name in ("patient", "image", "class", "language", "subject", "when")),
+        ("category,acc", ("a", "b")),
+        ("classifier,accuracy", ("svm", "forest")),
+        ("label,iou", ("cat", "dog")),
+        ("label,iou", ("0", "1", "2")),
+        ("nr,iou", ("17", "3", "24")),
+        ("when,accuracy", ("epoch 0", "epoch 1")),
+        ("ckpt_path,accuracy", ("run1/1000.pt", "run1/2000.pt")),
+        ("path,iou", ("a.png", "b.png")),
+        ("timestamp,accuracy", ("1.5", "2.5", "9.5")),
+        ("name,accuracy", ("resnet18", "resnet50", "vit")),
+        ("name,accuracy", ("resnet18", "resnet50")),
+        ("name,accuracy", ("vit-base-16", "vit-large-16")),
+        ("Run Name,accuracy", ("baseline", "wide")),
+        ("number,value", ("0", "1", "2")),
+    ],
+)
+def test_names_that_may_be_of_examples_or_models(header: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    column, _, metric = header.partition(",")
+    path = written(tmp_path, lines(header, *(f"{name},{80 + 3 * i**2}" for i, name in enumerate(names))))
+    with pytest.raises(ConfigError, match=f"`{column}`.*--seed-column '{column}' or --id-column '{column}'"):
+        read(path, metrics=(metric,))
+    assert read(path, metrics=(metric,), seed_column=column).count == len(names)
+    assert read(path, metrics=(metric,), id_column=column).examples == len(names)
+
+
+def test_a_name_beside_a_run_may_be_a_models(tmp_path: Path) -> None:
+    path = written(tmp_path, lines("run_id,Name,acc", "ab1,resnet,3", "cd2,vit,4"))
+    with pytest.raises(ConfigError, match=r"`Name` \(resnet, vit\) may name runs, examples or models"):
+        read(path)
+    assert read(path, ignore=("Name",)).seeds == ("ab1", "cd2")
+
+
+@pytest.mark.parametrize("key", ["mean", "AVERAGE", "Std. Dev", "average of runs", "Total:", "25%", "mean ± SD"])
+def test_a_row_below_that_sums_up(key: str, tmp_path: Path) -> None:
+    for column in ("seed", "run", "run_id"):
+        with pytest.raises(DataError, match=f"row 4: `{column}` is .*as if the row summed up others"):
+            read(written(tmp_path, lines(f"{column},acc", "1,91.5", "2,92.25", "3,90.75", f"{key},91.5")))
+    for column in ("seed,id", "id,seed"):
+        with pytest.raises(DataError, match=r"row 3: .*as if the row summed up others"):
+            read(written(tmp_path, lines(f"{column},f1", "1,2,0.5", "1,3,0.75", f"{key},{key},0.6")), id_column="id")
+    with pytest.raises(DataError, match=r"row 2: `task` is .*as if the row summed up others"):
+        read(written(tmp_path, lines("task,acc", "arc,91.5", f"{key},92.25")))
+    pd.DataFrame({"acc": VALUES}).describe().to_csv(tmp_path / "b.csv", index_label="stat")
+    with pytest.raises(ConfigError, match="`stat` may name runs, examples or models"):
+        read(tmp_path / "b.csv")
+    assert read(written(tmp_path, lines("run,acc", "mean-teacher,91.5", "maxout,92.25"))).count == 2
+
+
+def test_many_bare_numbers_may_be_examples(tmp_path: Path) -> None:
+    values = [i**0.5 for i in range(1000)]
+    text = "".join(f"{value}\n" for value in values)
+    for name, content in (
+        ("a.txt", text),
+        ("a.csv", f"score\n{text}"),
+        ("a.json", json.dumps(values)),
+        ("a.json", json.dumps({"score": values})),
+    ):
+        with pytest.raises(ConfigError, match=r"1,000 rows may be runs or examples.*--seed-column or --id-column"):
+            read(written(tmp_path, content, name))
+    assert read(written(tmp_path, text.partition("\n")[2][:500].rpartition("\n")[0], "a.txt")).count < 100
+
+
+OPTUNA = lines(
+    "number,value,datetime_start,datetime_complete,duration,params_lr,user_attrs_note,user_attrs_accuracy,state",
+    "0,0.5,2024-01-01 10:00,2024-01-01 10:05,0 days 00:05,0.1,a,3,COMPLETE",
+    "1,0.4,2024-01-01 10:05,2024-01-01 10:10,0 days 00:05,0.2,b,4,COMPLETE",
+    "2,0.6,2024-01-01 10:10,2024-01-01 10:15,0 days 00:05,0.3,c,5,COMPLETE",
+)
+
+
+def test_trials_of_optuna_are_not_runs_of_one_population(tmp_path: Path) -> None:
+    path = written(tmp_path, OPTUNA)
+    with pytest.raises(ConfigError, match="`number` may identify runs or examples"):
+        read(path)
+    with pytest.raises(ConfigError, match=r"differ in `params_lr` \(0.1, 0.2, 0.3\); also `user_attrs_note`"):
+        read(path, seed_column="number", metrics=("value",))
+    told: dict[str, Any] = {"seed_column": "number", "ignore": ("params_lr", "user_attrs_note")}
+    assert read(path, metrics=("value",), **told).samples["value"].values.tolist() == [0.5, 0.4, 0.6]
+    assert read(path, metrics=("user_attrs_accuracy",), **told).samples["user_attrs_accuracy"].values[0] == 3
+    for name in ("param_C", "config_x", "hparams_x"):
+        with pytest.raises(ConfigError, match=f"differ in `{name}`"):
+            read(written(tmp_path, lines(f"run,{name},acc", "1,0.5,3", "2,0.7,4")), metrics=("acc",))
+
+
+def test_metrics_in_percent(tmp_path: Path) -> None:
+    assert read(written(tmp_path, PLAIN)).percent == frozenset()
+    assert read(written(tmp_path, PLAIN.replace("5\n", "5%\n"))).percent == {"acc"}
+    for name in ("err (%)", "acc_pct", "accuracy percent", "AccuracyPercentage"):
+        assert read(written(tmp_path, PLAIN.replace("acc", name))).percent == {name}
+    path = written(tmp_path, lines("doc_id,score", "a,50%", "b,75%"))
+    assert read(path).percent == {"score"}
+    long = written(tmp_path, lines("seed,metric,value", "1,acc,91%", "2,acc,92%"))
+    assert read(long).percent == {"acc"}
+
+
+def test_points_that_may_divide_thousands(tmp_path: Path) -> None:
+    for rows in (("1.523", "998", "2.101"), ("1.523", "2", "2.101")):
+        path = written(tmp_path, lines("seed;score", *(f"{s};{value}" for s, value in enumerate(rows))))
+        with pytest.raises(DataError, match=r"`score` holds '\d+' and '1.523', whose point may divide thousands"):
+            read(path)
+    with pytest.raises(DataError, match="whose point may divide thousands"):
+        read(written(tmp_path, "seed\tscore\n1\t1.523\n2\t998\n", "a.tsv"))
+    rows = ["a;1;1.523", "a;2;998", "b;1;x"]  # rows that are left out hold text
+    with pytest.raises(DataError, match="whose point may divide thousands"):
+        read(written(tmp_path, lines("way;seed;score", *rows)), "a", metrics=("score",))
+    for content in ("seed;score\n1;0.523\n2;1\n", "seed;score\n1;1.523\n2;2.101\n", "seed,score\n1,1.523\n2,2\n"):
+        assert read(written(tmp_path, content)).samples["score"].values[0] in (0.523, 1.523)
+
+
+def test_sources_that_share_rows_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, lines("model,seed,acc", "a,1,3", "b,1,5", "a,2,4", "b,2,6"))
+    whole, part, other = read(path, ignore=("model",)).rows, read(path, "a").rows, read(path, "b").rows
+    assert whole is not None
+    assert part is not None
+    assert other is not None
+    assert part < whole
+    assert whole == part | other
+    assert not part & other
+    monkeypatch.chdir(tmp_path)
+    assert read(Path("a.csv"), "a").rows == part
+    (frame,) = runs_of_table(Table.of_frame(pd.DataFrame({"acc": VALUES}), "A"), None, Options())
+    assert frame.rows is None
+    rows = [f"{m},{s},{i},{(s + i) % 2}" for m in "xy" for s in (1, 2) for i in (5, 4, 3)]
+    path = written(tmp_path, lines("model,seed,id,correct", *rows), "b.csv")
+    one, two = read(path, "x"), read(path, where=(("model", "x"), ("seed", "1")))
+    assert one.rows is not None
+    assert two.rows is not None
+    assert (len(one.rows), len(two.rows), two.rows <= one.rows) == (2, 1, True)
+    assert not one.rows & (read(path, "y").rows or frozenset())
+    long = written(tmp_path, lines("model,seed,metric,value", "a,1,f1,3", "b,1,f1,4", "a,2,f1,5", "b,2,f1,6"), "c.csv")
+    assert (read(long, "a").rows or frozenset()) < (read(long, ignore=("model",)).rows or frozenset())
+
+
+def test_precision_is_a_metric_or_a_width(tmp_path: Path) -> None:
+    path = written(tmp_path, lines("seed,precision,recall,f1", "1,0.5,0.6,0.7", "2,0.55,0.65,0.75"))
+    assert read(path, metrics=("f1",)).samples["f1"].values.tolist() == [0.7, 0.75]
+    assert read(path, metrics=("precision",)).samples["precision"].values.tolist() == [0.5, 0.55]
+    for widths in (("16", "32"), ("fp16", "bf16"), ("200", "300")):
+        rows = [f"{s},{width},0.5" for s, width in enumerate(widths)]
+        with pytest.raises(ConfigError, match="differ in `precision`"):
+            read(written(tmp_path, lines("seed,precision,f1", *rows)), metrics=("f1",))
 
 
 # Long tables and tasks.
@@ -655,6 +845,32 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any], str, list[float]]] = {
         [0.15625],
     ),
     "the id that each row has": (lines("passage_id,qid,correct", "p,1,1", "p,2,0"), {}, "correct", [0.5]),
+    "truth values": (
+        lines("id,label,prediction", "1,True,TRUE", "2,FALSE,false", "3,true,False", "4,false,False"),
+        {},
+        "accuracy",
+        [75],
+    ),
+    "truth values and texts": (
+        lines("id,label,prediction", "1,True,TRUE", "2,False,unsure", "3,True,1", "4,false,FALSE"),
+        {},
+        "accuracy",
+        [75],
+    ),
+    "truth values as numbers": (lines("id,label,prediction", "1,True,1", "2,False,1"), {}, "accuracy", [50]),
+    "numbers in other forms": (lines("id,label,prediction", "1,7,7.00", "2,8,what"), {}, "accuracy", [50]),
+    "folds that are pooled": (
+        lines("id,fold,correct", "a,1,1", "b,2,0"),
+        {"ignore": ("fold",)},
+        "correct",
+        [0.5],
+    ),
+    "a split that is picked": (
+        lines("id,split,correct", "a,train,1", "b,test,0"),
+        {"where": (("split", "test"),)},
+        "correct",
+        [0],
+    ),
     "HumanEval": (lines("task_id,completion,passed", "HumanEval/0,x,True", "HumanEval/1,y,False"), {}, "passed", [0.5]),
 }
 
@@ -683,6 +899,31 @@ BAD_EXAMPLES: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "run 2 lacks 1 of the 2 examples.*as `id` b",
     ),
+    "thousands": (
+        lines("id,label,prediction", '1,1200,"1,200"', "2,7,7"),
+        {},
+        "`prediction` holds '1,200', which may be thousands",
+    ),
+    "thousands among texts": (
+        lines("id,label,prediction", '1,1200,"1,200"', "2,7,what"),
+        {},
+        "row 1: `prediction` holds '1,200', which may be thousands",
+    ),
+    "thousands in labels": (
+        lines("id,label,prediction", '1,"1,200",1200', "2,7,7"),
+        {},
+        "`label` holds '1,200', which may be thousands",
+    ),
+    "percent against none": (lines("id,label,prediction", "1,50,50%", "2,7,7%"), {}, "are not both in percent"),
+    "percent among texts": (lines("id,label,prediction", "1,50,50%", "2,7,x"), {}, "and the labels no percent"),
+    "classes against truth values": (
+        lines("id,label,prediction", "1,True,1", "2,False,3"),
+        {},
+        "`prediction` is 3, and `label` and `prediction` are not both truth values",
+    ),
+    "train and test": (lines("id,split,correct", "a,train,1", "b,test,0"), {}, r"differ in `split` \(train, test\)"),
+    "train and test by another name": (lines("id,of,correct", "a,train,1", "b,test,0"), {}, "differ in `of`"),
+    "folds": (lines("id,fold,label,prediction", "a,1,1,1", "b,2,0,1"), {}, r"differ in `fold` .*--ignore 'fold'"),
     "no id": (lines("id,correct", "a,1", ",1"), {}, "row 2: `id` is empty"),
     "half a label": (lines("id,label,prediction", "1,0.5,1", "2,1,1"), {}, "row 1: `label` is 0.5, which is no class"),
     "label -100": (lines("id,label,prediction", "1,1,1", "2,-100,1"), {}, "row 2: `label` is -100, which is no class"),

@@ -242,16 +242,16 @@ def power(
 
     \b
     SD between runs: 0.736 (measured over 20 runs of runs/is_it_real:Baseline)
-    A difference of 0.3 is found with a chance of 80% by 96 runs of each
-    (two-sided test at 5%, on one test set).
+    A difference of 0.3 points is found with a chance of 80% by 96 runs of
+    each (two-sided test at 5%, on one test set).
 
     Example: popnet power --difference 0.2 --error 5.6 --examples 10000 --classes 10
 
     \b
     SD between runs: 0.0806 to 0.17 (expected from an error of 5.6% on 10,000
     examples, 10 classes)
-    A difference of 0.2 is found with a chance of 80% by 5 to 13 runs of each
-    (two-sided test at 5%, on one test set).
+    A difference of 0.2 points is found with a chance of 80% by 5 to 13 runs
+    of each (two-sided test at 5%, on one test set).
     """
     check_writable(html)
     if [bool(source), bool(sd), error is not None].count(True) != 1:

@@ -124,6 +124,7 @@ def read_all(
     check_options(sources, options)
     found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, labels, strict=True)]
     found = _told_apart(found, sources)
+    found = _one_named_task(found)
     tasks = _common_tasks(found, intersect)
     found = [{task: _without_other_tasks(one[task], tasks, list(one)) for task in tasks} for one in found]
     common = {task: _common_ids([one[task] for one in found], intersect) for task in tasks}
@@ -263,12 +264,19 @@ def _told_apart(found: list[dict[str, Runs]], sources: Sequence[Any]) -> list[di
     ]
 
 
+def _one_named_task(found: list[dict[str, Runs]]) -> list[dict[str, Runs]]:
+    """The same, with the task of the others for a source that names none, where each holds one."""
+    names = {task for one in found for task in one} - {""}
+    if any(len(one) > 1 for one in found) or len(names) != 1:
+        return found
+    (name,) = names
+    return [{name: replace(next(iter(one.values())), task=name)} for one in found]
+
+
 def _common_tasks(found: Sequence[Mapping[str, Runs]], intersect: bool) -> list[str]:
     common = [task for task in found[0] if all(task in one for one in found)]
     if len({len(one) for one in found} | {len(common)}) == 1:
         return common
-    if len(found) == 2 and all(len(one) == 1 for one in found) and any("" in one for one in found):
-        return _one_task(found)
     names = [next(iter(one.values())).name for one in found]
     lacking = [
         f"{name} lacks {', '.join(sorted(missing))}"
@@ -289,11 +297,6 @@ def _without_other_tasks(runs: Runs, tasks: Sequence[str], every: Sequence[str])
         return runs
     mark = f"task{'s' if len(gone) > 1 else ''} {', '.join(gone)}, which not all sources have, left out"
     return replace(runs, marks=(*runs.marks, mark))
-
-
-def _one_task(found: Sequence[Mapping[str, Runs]]) -> list[str]:
-    names = [f"{r.name} ({r.task or 'no task named'})" for one in found for r in one.values()]
-    raise DataError(f"{' and '.join(names)} are not of the same task")
 
 
 def _common_ids(runs: Sequence[Runs], intersect: bool) -> frozenset[Hashable] | None:

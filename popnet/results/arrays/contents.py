@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from popnet.errors import ConfigError, DataError
+from popnet.results.arrays.doubts import check_names, check_transposed, check_values_beside
 from popnet.results.arrays.exports import Export, export_at
 from popnet.results.arrays.files import FORMATS, StoredArray, in_memory, natural, open_arrays
 from popnet.results.arrays.roles import (
@@ -25,14 +26,13 @@ from popnet.results.arrays.roles import (
     Kind,
     Part,
     Row,
-    check_names,
     keys_of,
-    listed,
     named_array,
     part_of,
-    plain_key,
     unique_keys,
 )
+from popnet.results.arrays.series import check_indices
+from popnet.results.arrays.wording import listed, plain_key
 from popnet.results.found import Options
 from popnet.results.reduction import check_labels
 
@@ -102,7 +102,7 @@ def open_path(source: Path, options: Options, value: str | None = None) -> Opene
         return _open_folder(source, options, value) if export is None else _open_export(export, options)
     _check_no_store(source)
     part = part_of(str(source), open_arrays(source), options, value)
-    alone = "labels" in part.aside or part.kind not in NEED_LABELS
+    alone = "labels" in part.aside or part.kind not in (*NEED_LABELS, "values")
     beside = {} if alone else _beside(source.parent, LABELS, but=source)
     return Opened(f"{source.name}:{value}" if value else source.name, (part,), beside)
 
@@ -110,6 +110,7 @@ def open_path(source: Path, options: Options, value: str | None = None) -> Opene
 def open_object(source: Any, name: str, options: Options) -> Opened:
     """Arrays in memory; see `popnet.results.arrays.runs.runs_of_object`."""
     _check_options(name, options)
+    check_indices(source, name, options.labels)
     if isinstance(source, list | tuple) and source and all(_holds_arrays(item) for item in source):
         names = [f"{name}[{number}]" for number in range(len(source))]
         parts = [part_of(n, _in_memory(item, n), options, one_run=True) for item, n in zip(source, names)]
@@ -203,7 +204,10 @@ def _joined(name: str, parts: Sequence[Part], beside: Mapping[str, StoredArray],
     if first.kind == "values":
         if len({len(rows) for rows in first.rows.values()}) > 1:
             raise DataError(f"{name}: {listed(first.rows)} have different numbers of runs")
-        return Content(name, "values", first.rows, seeds=_seeds(name, parts, beside))
+        seeds = _seeds(name, parts, beside)
+        if seeds is None:
+            _check_values(parts, beside, options)
+        return Content(name, "values", first.rows, seeds=seeds)
     _check_shapes(parts)
     ids, orders = _orders(name, parts, beside, options)
     rows = {
@@ -214,6 +218,25 @@ def _joined(name: str, parts: Sequence[Part], beside: Mapping[str, StoredArray],
     clusters = _clusters(name, parts, orders)
     matched_by = None if ids is None else first.matched_by or "ids"
     return Content(name, first.kind, rows, labels, ids, matched_by, clusters, _seeds(name, parts, beside))
+
+
+def _check_values(parts: Sequence[Part], beside: Mapping[str, StoredArray], options: Options) -> None:
+    """Raises ConfigError where what is taken for values of runs may be predictions, since labels are known."""
+    given = _given(options)
+    for part in parts:
+        for source in (given, beside, part.aside):
+            if "labels" in source:
+                arrays = [rows[0].array for rows in part.rows.values()]
+                check_values_beside(arrays, source["labels"], source is given)
+
+
+def _given(options: Options) -> Mapping[str, StoredArray]:
+    """The labels, and their ids, that an option names."""
+    if options.labels is None:
+        return {}
+    if isinstance(options.labels, str | Path):
+        return open_labels(Path(options.labels))
+    return {"labels": in_memory("labels", options.labels)}
 
 
 def _check_shapes(parts: Sequence[Part]) -> None:
@@ -279,19 +302,15 @@ def _labels(
     """The labels in the examples' order: those of every place that has them, which must agree."""
     needed = parts[0].kind in NEED_LABELS
     classes = parts[0].runs[0].shape[1] if len(parts[0].runs[0].shape) == 2 else None
-    if options.labels is None:
-        given: Mapping[str, StoredArray] = {}
-    elif isinstance(options.labels, str | Path):
-        given = open_labels(Path(options.labels))
-    else:
-        given = {"labels": in_memory("labels", options.labels)}
+    given = _given(options)
     known: list[tuple[str, NDArray[np.int64]]] = []
     for part, order in zip(parts, orders):
         for source in (given, beside, part.aside):
-            if "labels" not in source or not (needed or source["labels"].dtype.kind in "iu"):
+            if "labels" not in source:
                 continue
             own = source["labels"]
-            if not needed and own.shape != (part.examples,):
+            _check_length(part, own, source, ids)
+            if not needed and (own.dtype.kind not in "iu" or len(own.shape) != 1):
                 continue  # of several labels an example: the scores were made from them
             found = _ordered_labels(part, own, order, ids, source, classes)
             known.append((own.name, found))
@@ -317,8 +336,7 @@ def _ordered_labels(
             "labels: give the scores of each example instead, as an array `f1` [runs, examples]"
         )
     if source is not part.aside and "ids" in source:
-        if ids is None:
-            raise DataError(f"{labels.name}: its labels are matched by ids, which {part.name} does not hold")
+        assert ids is not None  # as `_check_length` knows
         place = {key: number for number, key in enumerate(unique_keys(source["ids"], "id"))}
         lacking = [key for key in ids if key not in place]
         if lacking:
@@ -327,18 +345,20 @@ def _ordered_labels(
             )
         checked = check_labels(labels.name, labels.read(), len(place), classes)
         return checked[[place[key] for key in ids]]
-    _check_transposed(part, labels)
     checked = check_labels(labels.name, labels.read(), part.examples, classes)
     return checked if order is None else checked[order]
 
 
-def _check_transposed(part: Part, labels: StoredArray) -> None:
-    array = part.runs[0].array
-    if part.kind == "classes" and labels.shape != (part.examples,) and labels.shape == array.shape[:1]:
-        raise DataError(
-            f"{array.name}: classes are [runs, examples], but its shape is {list(array.shape)} for {labels.shape[0]:,} "
-            "labels: transpose it"
-        )
+def _check_length(
+    part: Part, labels: StoredArray, source: Mapping[str, StoredArray], ids: tuple[Hashable, ...] | None
+) -> None:
+    """Raises DataError where labels and examples are not the same in number, nor matched by ids."""
+    if source is part.aside or "ids" not in source:
+        run = part.runs[0]
+        if len(labels.shape) == 1 or part.kind not in NEED_LABELS:
+            check_transposed(run.array, run.index is not None, part.examples, labels)
+    elif ids is None:
+        raise DataError(f"{labels.name}: its labels are matched by ids, which {part.name} does not hold")
 
 
 def _check_equal_labels(

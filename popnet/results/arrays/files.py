@@ -63,8 +63,11 @@ def natural(name: str) -> list[tuple[int, str]]:
 def in_memory(name: str, values: Any) -> StoredArray:
     """An array, a tensor on any device (detached; bfloat16 widens to float32), or lists of numbers or text.
 
-    Raises DataError, naming it, for lists of unequal lengths and for objects that are neither numbers nor text.
+    Raises DataError, naming it, for lists of unequal lengths, for objects that are neither numbers nor text, and for
+    masked values.
     """
+    if _is_masked(values):
+        raise DataError(f"{name}: holds masked values: leave their examples, or runs, out")
     try:
         array = _plain_array(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -72,6 +75,12 @@ def in_memory(name: str, values: Any) -> StoredArray:
     if array.dtype.kind == "O":
         raise DataError(f"{name}: must hold numbers or text, all rows of one length, and holds Python objects")
     return StoredArray(name, array.shape, array.dtype, array.__getitem__)
+
+
+def _is_masked(values: Any) -> bool:
+    if isinstance(values, list | tuple):
+        return any(_is_masked(value) for value in values if isinstance(value, list | tuple | np.ndarray))
+    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
 
 
 def open_arrays(path: Path) -> dict[str, StoredArray]:

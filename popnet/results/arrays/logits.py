@@ -15,8 +15,9 @@ from popnet.errors import DataError
 from popnet.metrics.predictions import Predictions
 from popnet.results.arrays.contents import Content, content_of, open_object, open_path
 from popnet.results.arrays.files import open_arrays
-from popnet.results.arrays.roles import Row, form
+from popnet.results.arrays.roles import Row
 from popnet.results.arrays.runs import check_probabilities
+from popnet.results.arrays.wording import form
 from popnet.results.found import Options
 from popnet.store import Store
 

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from popnet.errors import ConfigError, DataError, nearest
+from popnet.results.arrays.doubts import check_names, check_runs, check_scored_labels
 from popnet.results.arrays.files import StoredArray, natural
+from popnet.results.arrays.wording import form, listed, plain_key
 from popnet.results.found import Options
-from popnet.results.names import meaning, plain
+from popnet.results.names import meaning
 
 Kind = Literal["logits", "probabilities", "classes", "errors", "correct", "scores", "values"]
 
@@ -29,16 +31,6 @@ _PROBABILITIES = ("probabilities", "probs")
 _PREDICTIONS = ("predictions", "preds", "array")
 _CORRECT = ("correct", "is_correct")
 _ERRORS = ("errors", "is_error")
-_HISTORY = ("epoch", "epochs", "step", "steps", "iteration", "iterations", "global_step")
-_MANY_RUNS = 100
-"""More single numbers than that, without seeds, are rather a test set's."""
-
-_TRAINING_TIME = {
-    "epoch": r"epochs?[-_ =.]?(\d+)",
-    "step": r"(?:global[-_ ])?steps?[-_ =.]?(\d+)",
-    "iteration": r"iter(?:ation)?s?[-_ =.]?(\d+)",
-    "checkpoint": r"(?:checkpoint|ckpt)[-_ =.]?(\d+)",
-}
 _DERIVED = ("accuracy", "cross_entropy")  # of logits; no array needs to be called so
 NEED_LABELS = ("logits", "probabilities", "classes")
 
@@ -123,9 +115,11 @@ def part_of(
     aside = {role: arrays[key] for role, key in keys.items() if key is not None}
     rows = {key: _rows(kind, array) for key, array in chosen.items()}
     if kind == "values" and _of_examples(aside, chosen):
+        check_scored_labels(chosen, aside, options)
         kind, rows = "scores", {key: (Row(array, None),) for key, array in chosen.items()}
     if kind in ("values", "scores", "correct", "errors"):
-        _check_runs(name, kind, arrays, chosen, (*aside, *beside, *(["labels"] if options.labels is not None else [])))
+        told = [role for role, array in aside.items() if array.shape]  # a label of the whole file tells nothing
+        check_runs(name, kind, arrays, chosen, (*told, *beside, *(["labels"] if options.labels is not None else [])))
     else:
         rows = {kind: tuple(row for found in rows.values() for row in found)}
     return Part(name, kind, rows, aside, keys["ids"])
@@ -254,77 +248,7 @@ def _of_examples(aside: Mapping[str, StoredArray], chosen: Mapping[str, StoredAr
     return labels is not None and "seeds" not in aside and all(labels.shape == a.shape for a in chosen.values())
 
 
-def _check_runs(
-    name: str, kind: Kind, arrays: Mapping[str, StoredArray], chosen: Mapping[str, StoredArray], known: Collection[str]
-) -> None:
-    """Raises ConfigError where what is taken for runs, or examples, may be epochs, or examples.
-
-    `known`: the roles of what stands beside the chosen arrays, which tells runs or examples apart.
-    """
-    history = [key for key in arrays if plain_key(key) in _HISTORY]
-    if history:
-        raise ConfigError(f"{name}: holds `{history[0]}`, so its numbers are those of a history: give one for each run")
-    for key, array in chosen.items():
-        if kind == "values":
-            _check_values(key, array, known)
-        elif len(array.shape) == 2 and not {"ids", "clusters", "labels"} & set(known):
-            _check_scores(kind, key, array, known)
-
-
-def _check_values(key: str, array: StoredArray, known: Collection[str]) -> None:
-    values = array.read()
-    if values.size > 1 and np.isin(values, (0, 1)).all():
-        raise ConfigError(
-            f"{array.name}: its {values.size:,} numbers are all 0 or 1, as scores of examples are and not values of "
-            f"runs: give `{key}` as [runs, examples]"
-        )
-    if values.size > _MANY_RUNS and "seeds" not in known:
-        raise ConfigError(
-            f"{array.name}: holds {values.size:,} numbers: give scores of examples as [runs, examples], and values of "
-            "as many runs with an array `seeds` beside them"
-        )
-
-
-def _check_scores(kind: Kind, key: str, array: StoredArray, known: Collection[str]) -> None:
-    runs, examples = array.shape
-    if runs > examples and "seeds" not in known:
-        raise ConfigError(
-            f"{array.name}: is [runs, examples] = {[runs, examples]}, more runs than examples: transpose it, or put "
-            "`ids` of the examples or `seeds` of the runs beside it"
-        )
-    of_a_split = plain(key) != "_".join(re.findall("[a-z0-9]+", key.lower()))
-    share = meaning(key).kind == "share" and not np.isin(array.read(), (0, 1)).all()
-    if kind == "scores" and key != "array" and (of_a_split or share or plain(key) == "loss"):
-        raise ConfigError(
-            f"{array.name}: is {form(array)}, which may be [runs, examples] or [runs, epochs]: put `ids` of the "
-            "examples beside it, or give one number for each run"
-        )
-
-
-def check_names(where: str, names: Sequence[str]) -> None:
-    """Raises ConfigError where the names of files or arrays, one for each run, tell that they are not alike."""
-    for word, pattern in _TRAINING_TIME.items():
-        found = [re.search(pattern, name, re.IGNORECASE) for name in names]
-        if len({match[1] for match in found if match}) > 1:
-            raise ConfigError(f"{where}: {listed(names[:2])} are named by {word}: keep one of each run")
-    patterns: dict[str, list[str]] = {}
-    for name in names:
-        patterns.setdefault(re.sub(r"\d+", "#", name), []).append(name)
-    groups = [alike[0] for pattern, alike in patterns.items() if "#" in pattern and len(alike) > 1]
-    hashes = all(re.fullmatch(r"[0-9a-fA-F-]{8,}", name) for name in names)
-    if groups and len(patterns) > 1 and not hashes:
-        other = next(alike[0] for alike in patterns.values() if alike[0] != groups[0])
-        raise ConfigError(
-            f"{where}: {listed([groups[0], other])} are not named alike: keep runs of one kind together, and no others"
-        )
-
-
-# Names, keys and sentences.
-
-
-def plain_key(key: str) -> str:
-    """A key in lower case, its words joined by `_`."""
-    return key.lower().replace("-", "_").replace(" ", "_")
+# Names and keys.
 
 
 def named_array(arrays: Mapping[str, StoredArray], names: Sequence[str], where: str) -> str | None:
@@ -369,14 +293,3 @@ def unique_keys(array: StoredArray, what: str) -> tuple[Hashable, ...]:
         twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise DataError(f"{array.name}: {what} {twice!r} occurs more than once")
     return keys
-
-
-def form(array: StoredArray) -> str:
-    """Type and shape, for a sentence."""
-    return f"{array.dtype.name} {list(array.shape)}"
-
-
-def listed(names: Mapping[str, Any] | Sequence[str]) -> str:
-    """The first names, for a sentence."""
-    shown = [f"`{name}`" for name in list(names)[:8]]
-    return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

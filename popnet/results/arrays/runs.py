@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from popnet.errors import ConfigError, DataError
 from popnet.metrics.samples import Sample
 from popnet.results.arrays.contents import Content, content_of, open_object, open_path
+from popnet.results.arrays.doubts import check_classes
 from popnet.results.found import Options, Runs
 from popnet.results.reduction import of_classes, of_errors, of_logits, of_scores
 
@@ -127,7 +128,9 @@ def _reduced(content: Content, options: Options) -> Runs:
         return of_errors(content.name, _errors(content), labels=content.labels, **known)
     assert content.labels is not None
     if content.kind == "classes":
-        return of_classes(content.name, _stacked(content, "classes"), content.labels, **known)
+        predictions = _stacked(content, "classes")
+        check_classes(content.name, predictions, content.labels)
+        return of_classes(content.name, predictions, content.labels, **known)
     probabilities = content.kind == "probabilities"
     if probabilities:
         known["marks"] = ("its arrays are read as probabilities",)

@@ -69,6 +69,30 @@ def may_be_thousands(cells: Cells) -> bool:
     return bool(points) and all(_POINT_THOUSAND.fullmatch(text) for text in points)
 
 
+def without_points(cells: Cells) -> list[str]:
+    """The numbers of a column that are written without a point."""
+    texts = (cell.strip() for cell in cells if isinstance(cell, str))
+    return [text for text in texts if "." not in text and text.lower() not in _MISSING]
+
+
+def answer_of(cell: Any) -> Hashable | None:
+    """What tells answers apart where labels are numbers or truth values: "7.00" is 7, "TRUE" is True.
+
+    Raises ValueError, a clause, for a number that may be read in two ways, as "1,200".
+    """
+    found = numbers_of([cell])
+    if found is None or found.kind == "empty":
+        return key_of(cell)
+    if found.fault:
+        raise ValueError(found.fault)
+    value = float(found.values[0])
+    if found.percent:
+        return f"{value:.12g}%"
+    if found.kind == "truth":
+        return bool(value)
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else key_of(cell)
+
+
 def key_of(cell: Any) -> Hashable | None:
     """What tells a cell from others: "1", 1 and 1.0 are the integer 1; text is stripped; None where it is empty."""
     if isinstance(cell, str):

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
+
+from popnet.results.names import meaning
 
 Role = Literal[
     "seed", "run", "history", "example", "id", "repeat", "task", "label", "prediction", "correct", "prose", "state",
@@ -49,8 +52,8 @@ EXAMPLES = _words(
 )
 """What identifies an example."""
 
-IDS = _words("id ids idx index uid uuid guid key pid")
-"""What identifies an example or a run, as the other columns tell."""
+IDS = _words("id ids idx index uid uuid guid key pid number")
+"""What identifies an example or a run, as the other columns tell: `number` is that of Optuna's trials."""
 
 REPEATS = _words(
     "repeat repeats repeat_id repeat_idx attempt attempt_id attempt_number try_number rollout rollout_id "
@@ -89,9 +92,31 @@ BOOKKEEPING = _words(
     "walltime start_time end_time started_at finished_at heartbeat_at date datetime elapsed relative_time_process "
     "pid job_id slurm_job_id url run_url path run_dir output_dir log_dir logdir save_dir checkpoint_path "
     "artifact_uri lifecycle_stage user_id best_epoch best_step best_iteration last_epoch final_epoch stopped_epoch "
-    "early_stop_epoch n_iter train_time training_time fit_time"
+    "early_stop_epoch n_iter train_time training_time fit_time datetime_start datetime_complete"
 )
 """What differs between runs of one population without being a part of them."""
+
+PLACES = _words(
+    "path url checkpoint_path artifact_uri timestamp time wall_time walltime date datetime elapsed "
+    "relative_time_process"
+)
+"""Of the bookkeeping, what may as well tell examples or steps of one training apart."""
+
+NAMES = _words("name run_name runname trial_name mlflow_run_name")
+"""Of what tells runs apart, what people write, who name models in the same way."""
+
+SPLITS = _words(
+    "split splits data_split dataset_split eval_split fold folds fold_id cv_fold kfold partition phase dataset "
+    "dataset_name"
+)
+"""What parts examples into tests of their own."""
+
+SPLIT_NAMES = _words("train training val valid validation dev test testing eval evaluation holdout")
+SUMMARIES = _words(
+    "mean avg average averages std sd stdev stddev std_dev standard_deviation var variance median min minimum max "
+    "maximum total sum overall count 25% 50% 75% 95% se sem stderr std_err ci ci95 95%_ci mittelwert summe"
+)
+"""What a row below the runs says that it holds."""
 
 SYSTEMS = _words(
     "model model_name model_id model_type model_version arch architecture backbone network method method_name "
@@ -122,6 +147,12 @@ VALUES = _words("value metric_value")
 """Of a long table: one metric a row."""
 
 _CONFIGURATIONS = ("config", "params", "param", "hparams", "hparam", "args", "cfg", "hyperparameters", "hp")
+_JOINED = re.compile(r"(config|params?|hparams?|user_attrs|system_attrs)_(.+)")
+"""Configurations of Optuna, scikit-learn and others, as `params_lr`."""
+_SEED = re.compile(
+    r"(?<![a-z])(?:seed|run|rep|repeat|repetition|replica|replicate|trial|member)[-_=. ]?\d+(?![a-z0-9])", re.IGNORECASE
+)
+_GENERATED = re.compile(r"[a-z]+-[a-z]+-\d+")  # W&B's and MLflow's: misty-sea-1
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(SETTINGS, "setting"),
     **dict.fromkeys(BOOKKEEPING, "bookkeeping"),
@@ -159,11 +190,42 @@ def role_of(name: str) -> Role | None:
         return "seed" if word in SEEDS or plain(rest[-1]) in SEEDS else "setting"
     if rest and plain(first) == "tags":
         return "run" if word == "mlflow_run_name" else "bookkeeping"
+    joined = _JOINED.fullmatch(plain(name))
+    if joined is not None and plain(name) not in _ROLES:
+        if joined[1].endswith("attrs") and meaning(joined[2]).higher_is_better is not None:
+            return None  # a trial's user may note another metric of it
+        return "seed" if joined[2] in SEEDS else "setting"
     return _ROLES.get(plain(name)) or (_ROLES.get(word) if plain(first) in ("summary", "metrics", "info") else None)
 
 
 def names_a_system(name: str) -> bool:
     """Whether a column names what is compared (a model, a method), even in a table of examples."""
-    return plain(name) in SYSTEMS or (
-        plain(re.split(r"[./]", name.strip())[0]) in _CONFIGURATIONS and role_of(name) != "seed"
-    )
+    if plain(name) in SYSTEMS or (_JOINED.fullmatch(plain(name)) and role_of(name) == "setting"):
+        return True
+    return plain(re.split(r"[./]", name.strip())[0]) in _CONFIGURATIONS and role_of(name) != "seed"
+
+
+def alike_but_for_seeds(names: Iterable[str]) -> bool:
+    """Whether names are those of one thing's runs: `vit-seed1`, `vit-seed2`. A number alone can be a model's size."""
+    rest = {_SEED.sub("#", name) for name in names}
+    return len(rest) == 1 and "#" in rest.pop()
+
+
+def are_generated(names: Iterable[str]) -> bool:
+    """Whether all names look as those that W&B and MLflow give to runs, which say nothing."""
+    return all(_GENERATED.fullmatch(name) for name in names)
+
+
+def is_summary(key: object) -> bool:
+    """Whether a row's key says that it sums up others, as `mean` does."""
+    return isinstance(key, str) and re.split(r"[\s±/:,;+(=]+", key.lower().strip())[0].rstrip(".") in SUMMARIES
+
+
+def says_percent(name: str) -> bool:
+    """Whether a metric's name says that it is in percent."""
+    return "%" in name or bool({"pct", "percent", "percentage"} & set(plain(name).split("_")))
+
+
+def without_split(name: str) -> str:
+    """A metric's name without the part of the data that it is of: `val/loss` and `train_loss` are both `loss`."""
+    return "_".join(word for word in plain(name).split("_") if word not in SPLIT_NAMES)

@@ -13,9 +13,9 @@ from popnet.errors import ConfigError, DataError, nearest
 from popnet.results.found import Runs
 from popnet.results.names import meaning
 from popnet.results.reduction import of_classes, of_errors, of_scores
-from popnet.results.tables.cells import sort_key
-from popnet.results.tables.columns import names_a_system
-from popnet.results.tables.view import View, is_known_metric, listed, named, ordered, ways_out
+from popnet.results.tables.cells import answer_of, is_number, sort_key
+from popnet.results.tables.columns import SPLIT_NAMES, SPLITS, names_a_system, plain, says_percent
+from popnet.results.tables.view import View, check_no_summary, is_known_metric, listed, named, ordered, ways_out
 
 _MOST_CLASSES = 1 << 16
 """Larger numbers are answers, as those of arithmetic, and not classes."""
@@ -66,19 +66,29 @@ def runs_of_examples(view: View, id_column: str | None) -> Runs:
     run_column = _run_column(view, id_column)
     view, marks = _one_step(view, run_column)
     _check_systems(view, run_column)
+    for column, positions in ((run_column, range(len(view))), (id_column, (0, len(view) - 1))):
+        if column is not None:
+            check_no_summary(view, column, positions)
     grid = _grid(view, run_column, id_column)
     low, high = grid.repeated
     if high > 1:
         marks += (f"the mean of {low if low == high else f'{low} to {high}'} repeats of each example was taken",)
     known: dict[str, Any] = {"seeds": grid.runs, "ids": grid.ids, "matched_by": id_column, "task": view.task}
     known |= {"marks": (*view.table.marks, *marks), "clusters": _clusters(view, grid)}
+    known["rows"] = view.places(grid.first()[:, 0].tolist())
     by_answer, scores = _wanted(view)
     found = _of_answers(view, grid, known) if by_answer else None
     if scores:
         values = {column: grid.means(_values(view, column, id_column)) for column in scores}
         labels, content = _labels(view, grid)
-        more = of_scores(view.name, values, **{**known, "labels": labels, "content": content})
-        found = more if found is None else replace(found, samples={**found.samples, **more.samples})
+        percent = frozenset(c for c in scores if says_percent(c) or ((n := view.numbers(c)) is not None and n.percent))
+        known = {**known, "labels": labels, "content": content, "percent": percent}
+        more = of_scores(view.name, values, **known)
+        found = (
+            more
+            if found is None
+            else replace(found, samples={**found.samples, **more.samples}, percent=found.percent | percent)
+        )
     assert found is not None  # there is a score where there are no answers
     return found
 
@@ -126,9 +136,14 @@ def _check_systems(view: View, run_column: str | None) -> None:
     told = (run_column, *view.picked, *view.options.ignore, *view.options.metrics)
     told += (view.options.id_column, view.options.repeat_column, view.options.cluster)
     for column in view.table.columns:
-        if column not in told and names_a_system(column) and view.varies(column):
+        if column not in told and view.varies(column) and (names_a_system(column) or _names_a_split(view, column)):
             values = listed(view.distinct(column))
             raise ConfigError(f"{view.file}: its rows differ in `{column}` ({values}): {ways_out(view, column)}")
+
+
+def _names_a_split(view: View, column: str) -> bool:
+    """Whether a column parts the examples into tests of their own, as train and test, or folds."""
+    return plain(column) in SPLITS or all(str(key).lower() in SPLIT_NAMES for key in view.distinct(column))
 
 
 # Each run's rows, by example.
@@ -267,9 +282,11 @@ def _clusters(view: View, grid: _Grid) -> NDArray[np.int64] | None:
     return np.array([codes[key] for key in keys if key is not None], np.int64)
 
 
-def _of_examples(view: View, grid: _Grid, column: str) -> list[Hashable | None]:
+def _of_examples(
+    view: View, grid: _Grid, column: str, keys: Sequence[Hashable | None] | None = None
+) -> list[Hashable | None]:
     """The key of each example in a column that must be equal in all its rows: [examples]."""
-    keys = view.keys(column)
+    keys = view.keys(column) if keys is None else keys
     of_example = [keys[row] for row in grid.first()[0]]
     for rows, starts in zip(grid.rows, grid.starts):
         example = np.repeat(np.arange(grid.examples), np.diff(starts, append=len(rows)))
@@ -323,8 +340,9 @@ def _may_be_score(view: View, column: str) -> bool:
 def _check_judged(view: View) -> None:
     """Raises ConfigError where a column says of an answer that it is right, and the label that it is not."""
     label, prediction = view.of_role("label")[0], view.of_role("prediction")[0]
-    equal = [a == b for a, b in zip(view.keys(label), view.keys(prediction))]
-    for column in view.of_role("correct"):
+    columns = view.of_role("correct")
+    equal = [a == b for a, b in zip(_answers(view, label), _answers(view, prediction))] if columns else []
+    for column in columns:
         numbers = view.numbers(column)
         if numbers is None or numbers.fault or not np.isin(numbers.values, (0.0, 1.0)).all():
             continue
@@ -365,10 +383,13 @@ def _of_answers(view: View, grid: _Grid, known: Mapping[str, Any]) -> Runs:
     label, prediction = view.of_role("label")[0], view.of_role("prediction")[0]
     for column in (label, prediction):
         _check_filled(view, grid, column)
-    truths, predicted = (
-        None if numbers is None or numbers.fault else numbers  # compared as texts then
-        for numbers in (view.numbers(label), view.numbers(prediction))
-    )
+    truths, predicted = view.numbers(label), view.numbers(prediction)  # compared as texts where one is None
+    if truths is not None and truths.fault:
+        raise DataError(f"{view.file}: `{label}` {truths.fault}")
+    if truths is not None and predicted is not None and (predicted.fault or truths.percent != predicted.percent):
+        what = predicted.fault or f"and `{label}` are not both in percent: write one kind of value"
+        raise DataError(f"{view.file}: `{prediction}` {what}")
+    _check_truth_values(view, label, prediction)
     if truths is not None:
         _check_classes(view, grid, label, truths.values)
     labels, content = _labels(view, grid)
@@ -377,8 +398,9 @@ def _of_answers(view: View, grid: _Grid, known: Mapping[str, Any]) -> Runs:
         _check_classes(view, grid, prediction, predicted.values)
         if single and max(predicted.values[np.concatenate(grid.rows)].max(), labels.max()) < _MOST_CLASSES:
             return of_classes(view.name, predicted.values[grid.first()].astype(np.int64), labels, **known)
-    right = np.array([a == b for a, b in zip(view.keys(label), view.keys(prediction))])
-    if not right.any() and not set(view.keys(label)) & set(view.keys(prediction)):
+    answers = [_answers(view, column) for column in (label, prediction)]
+    right = np.array([a == b for a, b in zip(*answers)])
+    if not right.any() and not set(answers[0]) & set(answers[1]):
         one, other = view.cell(prediction, 0), view.cell(label, 0)
         raise DataError(f"{view.file}: no `{prediction}` is one of the labels: {one!r} and {other!r}")
     known = {**known, "labels": labels, "content": content}
@@ -387,7 +409,48 @@ def _of_answers(view: View, grid: _Grid, known: Mapping[str, Any]) -> Runs:
     accuracies = 100 * grid.means(right.astype(np.float64))
     if view.options.scale == "auto" and 0 < accuracies.mean(axis=1).max() <= 1:
         raise ConfigError(f"{view.file}: no accuracy is above 1%, as if it were a fraction: say --scale percent")
-    return of_scores(view.name, {"accuracy": accuracies}, **known)
+    return of_scores(view.name, {"accuracy": accuracies}, **known, percent=frozenset(["accuracy"]))
+
+
+def _answers(view: View, column: str) -> list[Hashable | None]:
+    """What tells the answers of a column apart: [rows]; numbers and truth values where the labels are such.
+
+    Raises DataError for a number that may be read in two ways, which would count as wrong.
+    """
+    keys = view.keys(column)
+    label = view.numbers(view.of_role("label")[0])
+    if label is None or label.kind == "empty":
+        return keys
+    cells = view.table.columns[column]
+    known: dict[Any, Hashable | None] = {}
+    found = []
+    truth_values = bool(np.isin(label.values[np.isfinite(label.values)], (0, 1)).all())
+    for position, (row, key) in enumerate(zip(view.rows, keys)):
+        if (type(key), key) not in known:
+            try:
+                answer = answer_of(cells[row])
+            except ValueError as error:
+                raise DataError(f"{view.file}: {view.place(position)}: `{column}` {error}") from None
+            if isinstance(answer, str) and answer.endswith("%") and is_number(answer) and not label.percent:
+                raise DataError(f"{view.file}: {view.place(position)}: `{column}` is {key}, and the labels no percent")
+            known[type(key), key] = key if isinstance(answer, bool) and not truth_values else answer
+        found.append(known[type(key), key])
+    return found
+
+
+def _check_truth_values(view: View, label: str, prediction: str) -> None:
+    """Raises DataError where one column holds truth values, and the other numbers that are none."""
+    both = {column: numbers for column in (label, prediction) if (numbers := view.numbers(column)) is not None}
+    if len({numbers.kind == "truth" for numbers in both.values()}) < 2:
+        return
+    for column, numbers in both.items():
+        wrong = np.flatnonzero(np.isfinite(numbers.values) & ~np.isin(numbers.values, (0, 1)))
+        if wrong.size:
+            row = int(wrong[0])
+            raise DataError(
+                f"{view.file}: {view.place(row)}: `{column}` is {view.cell(column, row)}, and `{label}` and "
+                f"`{prediction}` are not both truth values: write one kind of value"
+            )
 
 
 def _labels(view: View, grid: _Grid) -> tuple[NDArray[np.int64] | None, dict[Hashable, str] | None]:
@@ -396,7 +459,8 @@ def _labels(view: View, grid: _Grid) -> tuple[NDArray[np.int64] | None, dict[Has
     if not columns or (not view.of_role("prediction") and None in view.keys(columns[0])):
         return None, None
     label = columns[0]
-    keys = _of_examples(view, grid, label)
+    whole = all(type(key) is int for key in view.keys(label))  # the common case, and fast
+    keys = _of_examples(view, grid, label, None if whole else _answers(view, label))
     if keys and all(isinstance(key, int) and 0 <= key < 1 << 62 for key in keys):
         return np.array(keys, np.int64), None
     ids = range(grid.examples) if grid.ids is None else grid.ids

@@ -12,7 +12,7 @@ import io
 import re
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from popnet.errors import ConfigError, DataError, nearest
 from popnet.memory import available_memory
-from popnet.results.tables.cells import Cells, Numbers, is_number, key_of, may_be_thousands, numbers_of
+from popnet.results.tables.cells import Cells, Numbers, is_number, key_of, may_be_thousands, numbers_of, without_points
 from popnet.untrusted.files import check_regular, read_at_most
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -42,6 +42,9 @@ class Table:
         title: the file's name without its folder, for tables; empty where there is no file.
         marks: what was done to read it, each a clause.
         places: the number of each row in the file, from 1 below the header; None where rows were never left out.
+        path: of the file, resolved; empty where there is none.
+        delimiter: between cells; empty where there is none.
+        restarts: whether an index without a name, which is left out, counts the rows more than once.
     """
 
     name: str
@@ -50,6 +53,9 @@ class Table:
     title: str = ""
     marks: tuple[str, ...] = ()
     places: tuple[int, ...] | None = None
+    path: str = ""
+    delimiter: str = ""
+    restarts: bool = False
     _numbers: dict[str, Numbers | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     _keys: dict[str, list[Hashable | None]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -64,7 +70,7 @@ class Table:
     def numbers(self, column: str) -> Numbers | None:
         """A column as numbers, or None where it is text."""
         if column not in self._numbers:
-            self._numbers[column] = self._recognised(column)
+            self._numbers[column] = self.recognised(column, self.columns[column])
         return self._numbers[column]
 
     def keys(self, column: str) -> list[Hashable | None]:
@@ -81,7 +87,11 @@ class Table:
 
     def place(self, row: int) -> str:
         """Which row of the file that is, as in `row 3`."""
-        return f"row {self.places[row] if self.places else row + 1}"
+        return f"row {self.number(row)}"
+
+    def number(self, row: int) -> int:
+        """The number of a row in the file, from 1 below the header."""
+        return self.places[row] if self.places else row + 1
 
     def check_column(self, column: str, option: str) -> None:
         """Raises ConfigError where there is no such column, naming the option that asked for it."""
@@ -96,14 +106,20 @@ class Table:
             name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
             for name, column in columns.items()
         }
-        places = tuple(self.places[row] if self.places else int(row) + 1 for row in rows)
-        return Table(self.name, cells, len(rows), self.title, self.marks, places)
+        places = tuple(self.number(int(row)) for row in rows)
+        return replace(self, columns=cells, rows=len(rows), places=places)
 
-    def _recognised(self, column: str) -> Numbers | None:
-        cells = self.columns[column]
+    def recognised(self, column: str, cells: Cells) -> Numbers | None:
+        """Some cells of a column as numbers, or None where one is text, by what the other columns say of points."""
         found = numbers_of(cells)
         if found is None or found.fault or isinstance(cells, np.ndarray) or not may_be_thousands(cells):
             return found
+        whole = without_points(cells)
+        large = any(abs(value) >= 100 for value in map(_value, whole))
+        if (self.delimiter == ";" and whole) or (self.delimiter == "\t" and large):
+            pointed = next(cell.strip() for cell in cells if isinstance(cell, str) and "." in cell)
+            fault = f"holds {whole[0]!r} and {pointed!r}, whose point may divide thousands: write numbers without such"
+            return Numbers(found.values, found.kind, fault)
         others = (numbers_of(other) for name, other in self.columns.items() if name != column)
         if not any(other is not None and other.comma for other in others):
             return found
@@ -117,6 +133,10 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: the file is missing, is no text, or does not say beyond doubt which cell belongs to which column.
     """
+    return replace(_read(path), path=str(path.resolve()))
+
+
+def _read(path: Path) -> Table:
     endings = [ending.lower() for ending in path.suffixes]
     packed = endings[-1:] == [".gz"]
     ending = (endings[:-1] if packed else endings)[-1:]
@@ -132,6 +152,11 @@ def read_table(path: Path) -> Table:
     if ending in ([".jsonl"], [".ndjson"]):
         return _of_json_lines(path, text)
     return _of_delimited(path, text, "\t" if ending == [".tsv"] else None)
+
+
+def _value(text: str) -> float:
+    found = numbers_of([text])
+    return 0.0 if found is None else float(found.values[0])
 
 
 # Text of any encoding that says which it is.
@@ -175,7 +200,7 @@ def _of_delimited(path: Path, text: str, delimiter: str | None) -> Table:
     declared = re.match(r'"?sep=(.)"?\r?\n', text)  # the line that Excel reads and writes
     if declared:
         delimiter, text = declared[1], "\n" + text[declared.end() :]  # a blank line, which is skipped and counted
-    lines = _split(path, text, delimiter)
+    delimiter, lines = _split(path, text, delimiter)
     if not lines:
         raise DataError(f"{path}: is empty")
     lines, marks = _without_trailing(lines)
@@ -194,13 +219,13 @@ def _of_delimited(path: Path, text: str, delimiter: str | None) -> Table:
             raise DataError(f"{path}: two columns are called {name!r}: give each a name of its own")
         columns[name] = cells
     columns = _named(path, columns)
-    return Table(str(path), columns, len(body), path.name, marks)
+    return Table(str(path), columns, len(body), path.name, marks, delimiter=delimiter)
 
 
-def _split(path: Path, text: str, delimiter: str | None) -> _Lines:
-    """The cells of each line that is not blank, with its number, by the only delimiter that fits all lines."""
+def _split(path: Path, text: str, delimiter: str | None) -> tuple[str, _Lines]:
+    """The only delimiter that fits all lines, and the cells of each line that is not blank, with its number."""
     if delimiter is not None:
-        return _cells(path, text, delimiter)
+        return delimiter, _cells(path, text, delimiter)
     first = next((line for line in text.splitlines() if line.strip()), "")
     candidates = [one for one in _DELIMITERS if one in first]
     fits: dict[str, _Lines] = {}
@@ -216,14 +241,15 @@ def _split(path: Path, text: str, delimiter: str | None) -> _Lines:
         names = " and by ".join(_DELIMITERS[one] for one in fits)
         raise DataError(f"{path}: its lines can be split by {names}: save it with a tab between cells, as .tsv")
     if fits:
-        return next(iter(fits.values()))
+        return next(iter(fits.items()))
     if candidates:  # one that is in the header and fits not all lines: the error names the first that it does not fit
-        return _cells(path, text, max(candidates, key=first.count))
+        likely = max(candidates, key=first.count)
+        return likely, _cells(path, text, likely)
     whole = _cells(path, text, ",")
     words = {len(row[0].split()) for _, row in whole if len(row) == 1}
     if len(whole) > 1 and len(words) == 1 and words.pop() > 1 and all(is_number(w) for w in whole[1][1][0].split()):
         raise DataError(f"{path}: its cells are parted by spaces alone: save it with a tab between cells, as .tsv")
-    return whole if any(len(row) > 1 for _, row in whole) else _cells(path, text, "\t")
+    return (",", whole) if any(len(row) > 1 for _, row in whole) else ("", _cells(path, text, "\t"))
 
 
 def _cells(path: Path, text: str, delimiter: str) -> _Lines:
@@ -279,8 +305,19 @@ def _check_unnamed(path: Path, position: int, cells: Sequence[Any]) -> None:
     if all(isinstance(cell, str) and not cell.strip() for cell in cells):
         return
     keys = [key_of(cell) for cell in cells]
+    if not position and _restarts(keys):
+        raise DataError(
+            f"{path}: its first column has no name and counts the rows more than once, as histories one below the "
+            "other do: name it, and add a seed column"
+        )
     if position or not any(keys == list(range(start, start + len(keys))) for start in (0, 1)):
         raise DataError(f"{path}: column {position + 1} has no name: name it, or leave it out")
+
+
+def _restarts(keys: Sequence[Hashable | None]) -> bool:
+    """Whether an index holds numbers of rows more than once, as those of tables one below the other do."""
+    # tables of one row each have 0 everywhere
+    return all(type(key) is int for key in keys) and 1 < len(set(keys)) < len(keys)
 
 
 def _named(path: Path, columns: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -392,16 +429,18 @@ def _read_parquet(path: Path) -> Table:
     except (OSError, ValueError, TypeError, ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
     columns: dict[str, Cells] = {name: cells for name, cells in indices.items() if len(cells) == table.num_rows}
+    restarts = False
     for position, name in enumerate(table.column_names):
         cells = _of_arrow(table.column(position))
         if re.fullmatch(r"__index_level_\d+__", name):  # pandas' index without a name
             if not all(isinstance(cell, int | np.integer) for cell in cells):
                 raise DataError(f"{path}: its index has no name: name it, or leave it out")
+            restarts = _restarts([int(cell) for cell in cells])
             continue
         if name in columns:
             raise DataError(f"{path}: two columns are called {name!r}: give each a name of its own")
         columns[name] = cells
-    return Table(str(path), columns, table.num_rows, path.name)
+    return Table(str(path), columns, table.num_rows, path.name, restarts=restarts)
 
 
 def _named_ranges(metadata: Mapping[bytes, bytes]) -> dict[str, Cells]:
@@ -431,18 +470,20 @@ def _of_frame(frame: Any, name: str) -> Table:
     if getattr(frame.columns, "nlevels", 1) > 1:
         raise DataError(f"{name}: its columns have several levels: give one name to each")
     columns: dict[str, Cells] = {}
-    index = frame.index
+    index, restarts = frame.index, False
     for level, title in enumerate(index.names):
         values = index.get_level_values(level)
         if title is not None:
             columns[str(title)] = _of_series(values)
         elif values.dtype.kind not in "iu":
             columns["(index)"] = _of_series(values)
+        else:
+            restarts = _restarts(values.tolist())
     for position, title in enumerate(frame.columns):
         if str(title) in columns:
             raise DataError(f"{name}: two columns are called {str(title)!r}: give each a name of its own")
         columns[str(title)] = _of_series(frame.iloc[:, position])
-    return Table(name, columns, len(frame))
+    return Table(name, columns, len(frame), restarts=restarts)
 
 
 def _of_series(series: Any) -> Cells:

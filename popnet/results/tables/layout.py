@@ -10,20 +10,40 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from popnet.errors import ConfigError, DataError, nearest
 from popnet.metrics.samples import Sample
 from popnet.results.found import Options, Runs
 from popnet.results.names import meaning
 from popnet.results.reduction import digest
-from popnet.results.tables.columns import MAYBE_HISTORIES, plain
+from popnet.results.tables.cells import Numbers, numbers_of
+from popnet.results.tables.columns import (
+    MAYBE_HISTORIES,
+    NAMES,
+    PLACES,
+    alike_but_for_seeds,
+    are_generated,
+    plain,
+    says_percent,
+    without_split,
+)
 from popnet.results.tables.examples import runs_of_examples
 from popnet.results.tables.files import Table
-from popnet.results.tables.view import View, groups, is_known_metric, listed, named, pick, ways_out
+from popnet.results.tables.view import (
+    View,
+    check_no_summary,
+    groups,
+    is_known_metric,
+    listed,
+    named,
+    pick,
+    ways_out,
+)
 
-_MOST_NAMES = 100
-"""More texts that all differ are rather examples than names of runs."""
+_MOST_RUNS = 100
+"""More rows that no seed tells apart are rather examples than runs."""
+_LEAST_STEPS = 5
+"""A loss that falls in each of that many rows is taken for that of one training."""
 
 
 def runs_of_table(table: Table, value: str | None, options: Options) -> list[Runs]:
@@ -62,6 +82,8 @@ def _by_task(view: View) -> list[View]:
     columns = [column for column in columns if view.varies(column)] or columns[:1]
     if not columns:
         return [view]
+    for column in columns:
+        check_no_summary(view, column, range(len(view)) if view.varies(column) else ())
     by_task: dict[str, list[int]] = {}
     for position, row in enumerate(view.rows):
         cells = [view.cell(column, position) for column in columns]
@@ -111,7 +133,9 @@ def _joined(found: Sequence[Runs]) -> Runs:
         by_run = zip(*(runs.digests or () for runs in found))
         digests = tuple(digest(np.frombuffer(b"".join(parts), np.uint8)) for parts in by_run)
     marks = tuple(dict.fromkeys(mark for runs in found for mark in runs.marks))
-    return replace(first, samples=samples, digests=digests, marks=marks)
+    percent = frozenset().union(*(runs.percent for runs in found))
+    rows = None if first.rows is None else frozenset().union(*(runs.rows or () for runs in found))
+    return replace(first, samples=samples, digests=digests, marks=marks, percent=percent, rows=rows)
 
 
 # Runs or examples?
@@ -183,12 +207,14 @@ def _runs_of_rows(view: View) -> Runs:
     marks = (*view.table.marks, *marks, *_state_mark(view))
     if column is not None and view.role(column) is None:
         marks += (f"`{column}` was taken for the runs' names",)
-    samples = {}
+    samples, percent = {}, set()
     for metric in metrics:
-        values, mark = _values(view, metric, seeds, column)
-        samples[metric] = Sample.of_values(values)
-        marks += (mark,) if mark else ()
-    return Runs(view.name, samples, seeds=seeds, task=view.task, marks=marks)
+        numbers = _numbers(view, metric, seeds, column)
+        samples[metric] = Sample.of_values(numbers.values)
+        marks += (f"`{metric}` has {numbers.mark}",) if numbers.mark else ()
+        percent |= {metric} if numbers.percent or says_percent(metric) else set()
+    rows = view.places(range(len(view)))
+    return Runs(view.name, samples, seeds=seeds, task=view.task, marks=marks, percent=frozenset(percent), rows=rows)
 
 
 def _wanted_metrics(view: View) -> list[str]:
@@ -232,7 +258,11 @@ def _run_column(view: View, metrics: Sequence[str]) -> str | None:
     names = [
         c
         for c in view.table.columns
-        if c not in view.picked and view.role(c) is None and view.is_text(c) and _all_differ(view, c)
+        if c not in (*view.picked, *view.options.ignore)
+        and view.role(c) is None
+        and _all_differ(view, c)
+        and view.is_text(c)
+        and alike_but_for_seeds(map(str, view.keys(c)))
     ]
     apart = [column for column in runs if _all_differ(view, column)]
     return next(iter((*apart, *runs, *(names if len(view) > 1 else ()))), None)
@@ -246,12 +276,18 @@ def _seeds(view: View, column: str | None, metrics: Sequence[str]) -> tuple[Hash
         found = view.keys(column)
         if None in found:
             raise DataError(f"{path}: {view.place(found.index(None))}: `{column}` is empty")
+        check_no_summary(view, column, range(len(view)))
         keys = _with_ignored(view, found)
         _check_repeated(view, column, keys, metrics)
     differing = [c for c in _settings(view, column, metrics) if view.varies(c)]
     if differing:
         raise ConfigError(f"{path}: its rows are not runs of one population: {_differences(view, differing)}")
     _check_not_examples(view, column, metrics)
+    if column is None:
+        _check_not_steps(view, metrics)
+        _check_told_apart(view, metrics)
+    elif view.role(column) != "seed":
+        _check_names(view, metrics)
     return tuple(keys) if column is not None else None
 
 
@@ -266,21 +302,85 @@ def _check_not_examples(view: View, column: str | None, metrics: Sequence[str]) 
                 f"{view.file}: `{metric}` is 0 or 1 in each row, as for examples: name what identifies these with "
                 "--id-column, or the runs with --seed-column"
             )
-    if column is not None and role is None and len(view) > _MOST_NAMES:
+    if column is not None and role is None and len(view) > _MOST_RUNS:
         raise ConfigError(f"{view.file}: `{column}` may name {len(view):,} runs or examples: {_either(column)}")
-    for other in view.table.columns if column is None else ():
-        if other not in metrics and _may_be_metric(view, other) and _counts(view, other):
+
+
+def _check_told_apart(view: View, metrics: Sequence[str]) -> None:
+    """Raises ConfigError where no column says that rows are runs, and one, or their number, that they may be not."""
+    if len(view) < 2:
+        return
+    told = (*metrics, *view.picked, *view.options.ignore)
+    for other in view.table.columns:
+        role = view.role(other)
+        if other in told or (role == "bookkeeping" and plain(other) not in PLACES) or not _all_differ(view, other):
+            continue
+        if view.numbers(other) is None:
+            raise ConfigError(
+                f"{view.file}: `{other}` may name runs, examples or models: {_either(other)}, or --ignore '{other}'"
+            )
+        if role == "bookkeeping" or (not is_known_metric(other) and _counts(view, other)):
             raise ConfigError(
                 f"{view.file}: `{other}` may number runs or examples: {_either(other)}, or --ignore '{other}'"
+            )
+    if len(view) > _MOST_RUNS:
+        raise ConfigError(
+            f"{view.file}: its {len(view):,} rows may be runs or examples, and no column tells: add one, and name it "
+            "with --seed-column or --id-column"
+        )
+
+
+def _check_not_steps(view: View, metrics: Sequence[str]) -> None:
+    """Raises ConfigError where rows without a run's column look like epochs, as those of Keras' histories."""
+    if len(view) < 2:
+        return
+    numeric = [c for c in view.table.columns if c in metrics or _may_be_metric(view, c)]
+    by_metric: dict[str, list[str]] = {}
+    for column in numeric:
+        if "final" in plain(column).split("_"):
+            continue  # of a run's end
+        by_metric.setdefault(without_split(column), []).append(column)
+    both = next((columns for columns in by_metric.values() if len(columns) > 1), None)
+    falling = next((c for c in numeric if len(numeric) > 1 and _falls(view, c)), None)
+    if view.table.restarts:
+        why = "an index without a name counts them more than once"
+    elif both is not None:
+        why = f"they hold {named(both[:2])}"
+    elif falling is not None:
+        why = f"`{falling}` falls from each to the next"
+    else:
+        return
+    raise ConfigError(
+        f"{view.file}: its rows may be epochs, since {why}, and no column tells runs apart: add a seed column, or name "
+        "the one that does with --seed-column"
+    )
+
+
+def _falls(view: View, column: str) -> bool:
+    numbers, known = view.numbers(column), meaning(column)
+    if numbers is None or len(view) < _LEAST_STEPS or known.higher_is_better is not False or known.kind != "free":
+        return False
+    return bool((np.diff(numbers.values) < 0).all())
+
+
+def _check_names(view: View, metrics: Sequence[str]) -> None:
+    """Raises ConfigError where names that people write tell runs apart, unless they say nothing but that."""
+    trackers = any(view.role(c) in ("state", "bookkeeping") or plain(c) in ("id", "run_id") for c in view.table.columns)
+    for column in view.of_role("run"):
+        if column in metrics or plain(column.rpartition(".")[2]) not in NAMES or not view.varies(column):
+            continue
+        names = [str(key) for key in view.keys(column)]
+        if not (alike_but_for_seeds(names) or (trackers and are_generated(names))):
+            raise ConfigError(
+                f"{view.file}: `{column}` ({listed(names, 3)}) may name runs, examples or models: {_either(column)}, "
+                f"or --ignore '{column}'"
             )
 
 
 def _counts(view: View, column: str) -> bool:
-    """Whether a column numbers the rows, from any number on."""
+    """Whether a column may number the rows: all are whole."""
     numbers = view.numbers(column)
-    if numbers is None or numbers.kind != "whole":
-        return False
-    return bool((np.diff(np.sort(numbers.values)) == 1).all())
+    return numbers is not None and numbers.kind == "whole"
 
 
 def _with_ignored(view: View, keys: Sequence[Hashable]) -> list[Hashable]:
@@ -366,14 +466,10 @@ def _state_mark(view: View) -> tuple[str, ...]:
     return ()
 
 
-def _values(
-    view: View, metric: str, seeds: Sequence[Hashable] | None, column: str | None
-) -> tuple[NDArray[np.float64], str]:
-    """A metric of each run, float64 [runs], and what was done to read it."""
+def _numbers(view: View, metric: str, seeds: Sequence[Hashable] | None, column: str | None) -> Numbers:
+    """A metric of each run, all finite. Raises DataError naming what is no number."""
     numbers = view.numbers(metric)
     if numbers is None:
-        from popnet.results.tables.cells import numbers_of
-
         cells = view.table.columns[metric]
         wrong = next(p for p, row in enumerate(view.rows) if numbers_of([cells[row]]) is None)
         raise DataError(
@@ -388,7 +484,7 @@ def _values(
     highest = float(numbers.values.max())
     if numbers.percent and view.options.scale == "auto" and 0 < highest <= 1 and meaning(metric).kind == "share":
         raise ConfigError(f"{view.file}: `{metric}` is at most {highest:g}%: say --scale percent")
-    return numbers.values, f"`{metric}` has {numbers.mark}" if numbers.mark else ""
+    return numbers
 
 
 def _whose(view: View, position: int, seeds: Sequence[Hashable] | None, column: str | None) -> str:

@@ -12,7 +12,7 @@ from popnet.errors import ConfigError, DataError, nearest
 from popnet.results.found import Options
 from popnet.results.names import meaning
 from popnet.results.tables.cells import Numbers, numbers_of, shown, sort_key
-from popnet.results.tables.columns import Role, role_of
+from popnet.results.tables.columns import Role, is_summary, plain, role_of
 from popnet.results.tables.files import Table
 
 _GIVEN_ROLES = (("seed_column", "seed"), ("id_column", "example"), ("repeat_column", "repeat"), ("task_column", "task"))
@@ -54,7 +54,16 @@ class View:
         for option, given in _GIVEN_ROLES:  # type: ignore[assignment]
             if getattr(self.options, option) == column:
                 return given
-        return role_of(column)
+        role = role_of(column)
+        return None if role == "setting" and plain(column) == "precision" and self._is_share(column) else role
+
+    def _is_share(self, column: str) -> bool:
+        """Whether numbers can be a metric's, and not all the width of a data type, as 16 and 32."""
+        numbers = self.table.numbers(column)
+        if numbers is None or numbers.kind in ("empty", "truth"):
+            return False
+        values = numbers.values[np.isfinite(numbers.values)]
+        return bool(((values >= 0) & (values <= 100)).all()) and not bool(np.isin(values, (4, 8, 16, 32, 64)).all())
 
     def of_role(self, *roles: Role) -> list[str]:
         """Columns that play one of these parts, in the table's order, neither picked nor ignored."""
@@ -88,7 +97,8 @@ class View:
         if found is not None:
             return replace(found, values=found.values[self.rows])
         cells = self.table.columns[column]
-        return numbers_of([cells[row] for row in self.rows])  # rows that were left out may hold the text
+        # rows that were left out may hold the text
+        return self.table.recognised(column, [cells[row] for row in self.rows])
 
     def is_text(self, column: str) -> bool:
         """Whether a column holds text: no numbers, no lists, and not nothing."""
@@ -100,6 +110,12 @@ class View:
     def place(self, position: int) -> str:
         """Which row of the file one of the view's rows is."""
         return self.table.place(int(self.rows[position]))
+
+    def places(self, positions: Iterable[int]) -> frozenset[Hashable] | None:
+        """What identifies some of the view's rows, by which sources that share them are known; None of no file."""
+        if not self.table.path:
+            return None
+        return frozenset((self.table.path, self.table.number(int(self.rows[position]))) for position in positions)
 
     def cell(self, column: str, position: int) -> str:
         """A cell for an error's sentence."""
@@ -163,6 +179,18 @@ def ways_out(view: View, column: str) -> str:
     )
 
 
+def check_no_summary(view: View, column: str, positions: Iterable[int]) -> None:
+    """Raises DataError for a row that sums up others, as the mean below a spreadsheet's runs."""
+    keys = view.keys(column)
+    summaries = {key for key in set(keys) if is_summary(key)}
+    for position in positions if summaries else ():
+        if keys[position] in summaries:
+            raise DataError(
+                f"{view.file}: {view.place(position)}: `{column}` is {keys[position]!r}, as if the row summed up "
+                "others: leave such rows out"
+            )
+
+
 def is_known_metric(column: str) -> bool:
     return meaning(column).higher_is_better is not None
 
@@ -191,7 +219,13 @@ def _where(view: View, column: str, wanted: str) -> View:
     if not len(rows):
         known = listed(view.distinct(column))
         raise ConfigError(f"{view.file}: no row has {column}={wanted}, as --where asks; its values: {known}")
-    return replace(view, rows=rows, picked=view.picked | {column})
+    return _picked(view, rows, {column}, wanted)
+
+
+def _picked(view: View, rows: NDArray[np.int64], columns: set[str], value: str) -> View:
+    """Rows that have a value in some columns; the value of a task's column is their task."""
+    task = value if any(view.role(column) == "task" for column in columns) else view.task
+    return replace(view, rows=rows, picked=view.picked | columns, task=task)
 
 
 def _valued(view: View, value: str) -> View:
@@ -202,7 +236,7 @@ def _valued(view: View, value: str) -> View:
         if not len(rows):
             known = [str(key) for key in view.distinct(view.options.group)]
             raise ConfigError(f"{view.file}: no `{view.options.group}` is {value!r}; {nearest(value, known)}")
-        return replace(view, rows=rows, name=name, picked=view.picked | {view.options.group})
+        return replace(_picked(view, rows, {view.options.group}, value), name=name)
     columns = [c for c in view.table.columns if view.role(c) != "prose" and view.is_text(c)]
     found = {column: rows for column in columns if len(rows := equal_rows(view, column, value))}
     if not found:
@@ -213,7 +247,7 @@ def _valued(view: View, value: str) -> View:
     first = next(iter(found.values()))
     if not all(np.array_equal(rows, first) for rows in found.values()):
         raise ConfigError(f"{view.file}: {value!r} is a value of {named(found)}: say which with --group")
-    return replace(view, rows=first, name=name, picked=view.picked | set(found))
+    return replace(_picked(view, first, set(found), value), name=name)
 
 
 def _groups(view: View, columns: Sequence[str]) -> str:
