@@ -99,6 +99,11 @@ def test_an_unknown_name_says_larger_and_what_is_given_decides() -> None:
     ("call", "error", "words"),
     [
         (lambda: popnet.compare(A, [*B[:2], float("nan")]), DataError, "run 2 is nan"),
+        (lambda: popnet.compare([10**400, 1, 2], B), DataError, "beyond"),
+        (lambda: popnet.compare(A, B, scale="Percent"), ConfigError, "'percent'"),
+        (lambda: popnet.compare(A, B, where="model=a"), ConfigError, "mapping"),
+        (lambda: popnet.compare(A, B, confidence="0.95"), ConfigError, "number"),
+        (lambda: popnet.compare([1, 0] * 100, [1, 1] * 100), (ConfigError, DataError), "correct"),
         (lambda: popnet.compare(A, A), ConfigError, "twice"),
         (lambda: popnet.compare(A, list(A)), (ConfigError, DataError), "equal|same"),
         (lambda: popnet.compare([91.0] * 3, [92.0] * 3), DataError, "different seeds"),
@@ -117,6 +122,12 @@ def test_an_unknown_name_says_larger_and_what_is_given_decides() -> None:
 def test_what_is_wrong_is_named(call: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+def test_what_was_read_is_said() -> None:
+    printed = str(popnet.compare([0.91, 0.92, 0.93], [0.90, 0.905, 0.91], metric="accuracy"))
+    assert printed.startswith("A: 3 runs (accuracy was given as fractions)\nB: 3 runs")
+    assert "1.50 points of accuracy" in printed
 
 
 def test_a_notebook_shows_answers(trained: popnet.Result) -> None:

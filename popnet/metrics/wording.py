@@ -52,7 +52,8 @@ def of_tasks(result: TaskComparison, name_a: str, name_b: str) -> str:
 
 def with_sources(source_a: str, source_b: str, sentence: str) -> list[str]:
     """The lines of an answer: what was compared, where that is known, and the sentences."""
-    sources = [f"{letter}: {source}" for letter, source in (("A", source_a), ("B", source_b)) if source]
+    both = ("A", source_a), ("B", source_b)
+    sources = [f"{letter}: {source.removeprefix(f'{letter}, ')}" for letter, source in both if source]
     return [*sources, sentence]
 
 

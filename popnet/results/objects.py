@@ -72,7 +72,10 @@ def _numbers(source: Any, name: str) -> NDArray[np.float64] | None:
     if isinstance(source, Sequence) and not isinstance(source, str | bytes):
         if not source or not all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in source):
             return None
-        return np.asarray(source, dtype=np.float64)
+        try:
+            return np.asarray(source, dtype=np.float64)
+        except OverflowError:
+            raise DataError(f"{name}: holds a number beyond 1.8e308") from None
     if _is_array(source) and len(source.shape) == 1 and source.shape[0]:
         array = in_memory(name, source)
         if array.dtype.kind in "iuf":
