@@ -224,7 +224,7 @@ def wrong(folder, z, y):
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
     [
-        ("flat.npy", "y.npy", "holds values, and what varies between runs is measured on logits"),
+        ("flat.npy", "y.npy", "holds 4 single numbers beside labels"),
         ("classes.npy", "y.npy", "holds classes, and what varies between runs is measured on logits"),
         ("broken.npy", "y.npy", "logits of member 3, example 17, class 2 is NaN"),
         ("single.npy", "y.npy", "at least 2 members"),
@@ -235,7 +235,7 @@ def wrong(folder, z, y):
         ("empty", "y.npy", "holds no"),
         ("mixed", "y.npy", r"b.npy: the shape of a run is \[29, 4\]"),
         ("number.pt", "y.npy", "must hold a tensor"),
-        ("z.npy", "short.npy", "short.npy: 29 labels for predictions of 30 examples"),
+        ("z.npy", "short.npy", "29 labels for predictions of 30 examples"),
         ("z.npy", "words.txt", "cannot be read as integer labels"),
         ("z.npy", "unnamed.npz", "none of them is called labels"),
         ("z.npy", None, "name their file with --labels"),
@@ -243,5 +243,5 @@ def wrong(folder, z, y):
 )
 def test_what_cannot_be_measured_is_named(name, labels, message, arrays, tmp_path):
     wrong(tmp_path, *arrays)
-    with pytest.raises((DataError, ValueError), match=message):
+    with pytest.raises((ConfigError, DataError, ValueError), match=message):
         metrics.variability(*opened(tmp_path / name, labels and tmp_path / labels), resamples=10)
