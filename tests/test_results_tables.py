@@ -716,7 +716,7 @@ def test_tasks_are_read_one_by_one(tmp_path: Path) -> None:
         ("arc", [3, 4], (1, 2)),
         ("gsm", [5, 6, 7], (1, 2, 3)),
     ]
-    assert read(path, where=(("task", "arc"),)).task == ""
+    assert read(path, where=(("task", "arc"),)).task == "arc"
     assert read(path, "gsm").samples["acc"].values.tolist() == [5, 6, 7]
     other = written(tmp_path, lines("suite,seed,acc", "arc,1,3", "arc,2,4", "gsm,1,5", "gsm,2,6"))
     assert [r.task for r in runs_of_table(read_table(other), None, Options(task_column="suite"))] == ["arc", "gsm"]

@@ -135,7 +135,8 @@ def test_reading_a_store_imports_nothing(trap, foreign, tmp_path, capsys):
     assert opened.verify() == {}
     assert read_results(str(store))[0].samples
     document.build([store], figures=False)
-    for words in (["measure", store], ["report", store], ["store", "verify", store], ["compare", store, store]):
+    power = ["power", "--difference", 1, "--from", store]
+    for words in (["measure", store], ["report", store], ["store", "verify", store], power):
         with pytest.raises(SystemExit) as ended:
             cli.main([str(word) for word in words])
         assert ended.value.code == 0, words
