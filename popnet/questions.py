@@ -8,12 +8,11 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from popnet.errors import ConfigError, DataError
-from popnet.metrics.comparison import Comparison, TaskComparison, compare_samples, compare_tasks, holm
+from popnet.metrics.comparison import Comparison, TaskComparison, compare_all, compare_samples, compare_tasks, holm
 from popnet.results import names as metric_names
 from popnet.results.found import Options, Runs
 from popnet.results.reading import (
@@ -177,6 +176,7 @@ def measure(
 
     wanted = [metric] if isinstance(metric, str) else list(metric or ())
     options = reading_options(labels, wanted, **reading)
+    check_options([source], options)
     table = measured_logits(source, options, ensemble_cross_entropy=ensemble_cross_entropy)
     if table is not None:
         return table
@@ -195,7 +195,6 @@ def describe_source(
     from popnet.metrics.summaries import describe
     from popnet.results.scale import in_one_scale
 
-    check_options([source], options)
     found = []
     for scaled in in_one_scale([read(source, options)], options.scale)[0]:
         metrics = common_metrics([scaled], options.metrics)
@@ -381,24 +380,18 @@ def _many(runs: Sequence[Runs], options: Options, judging: Judging) -> Many:
     if judging.paired:
         raise ConfigError("--paired: compares two sources; of more, every pair is compared without matching")
     sources = {chr(ord("A") + number): one for number, one in enumerate(runs)}
+    letters = {one.name: letter for letter, one in sources.items()}
     results = {}
     for metric in common_metrics(runs, options.metrics):
         for one in runs:
             check_distinct(one, metric)
-        pairs = list(combinations(sources, 2))
-        compared = [_one_of_many(sources[a], sources[b], metric, judging) for a, b in pairs]
-        adjusted = holm([result.p_value for result in compared])
-        results[metric] = {pair: (found, float(p)) for pair, found, p in zip(pairs, compared, adjusted)}
+        samples = {one.name: one.samples[metric] for one in runs}
+        try:
+            compared = compare_all(samples, clusters=runs[0].clusters, **judging.options(metric, runs[0]))
+        except ValueError as error:  # which names the pair
+            raise DataError(str(error)) from None
+        results[metric] = {(letters[a], letters[b]): found for (a, b), found in compared.items()}
     return Many(sources, results)
-
-
-def _one_of_many(a: Runs, b: Runs, metric: str, judging: Judging) -> Comparison:
-    try:
-        return compare_samples(
-            *(a.samples[metric], b.samples[metric]), clusters=a.clusters, **judging.options(metric, a)
-        )
-    except ValueError as error:
-        raise DataError(f"{a.name} (A) and {b.name} (B): {error}") from None
 
 
 def _chosen(results: Mapping[str, Any], metric: str | None) -> Any:

@@ -31,14 +31,13 @@ def measure_sources(
         return
     import pandas as pd
 
-    from popnet.results.measuring import measured_logits
+    from popnet.results.measuring import logits_rows
 
     if len(logits) < len(sources):
         raise ConfigError(f"{logits[0]}: logits and stores are measured by themselves, without tables of numbers")
     if html is not None or markdown:
         raise ConfigError("--markdown and --html: of tables and predictions; of stores there is `popnet report --html`")
-    tables = [measured_logits(source, options, ensemble_cross_entropy=ensemble_cross_entropy) for source in sources]
-    table = pd.concat([table for table in tables if table is not None])
+    table = pd.concat([logits_rows(s, options, ensemble_cross_entropy=ensemble_cross_entropy) for s in sources])
     if as_json:
         machine.write(table)
     else:

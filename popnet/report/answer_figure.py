@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import warnings
 from collections.abc import Sequence
 from html import escape
@@ -20,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from popnet.report.comparisons import Band, Mark, Panel, visible
-from popnet.report.drawing import DARK_PALETTE, FAINT, INK, PALETTE, PAPER, STYLE, look, svg
+from popnet.report.drawing import DARK_PALETTE, FAINT, INK, STYLE, look, svg, themed
 
 _WIDTH = 3.6
 """Inches: as wide as a phone's screen."""
@@ -120,21 +119,4 @@ def _short(text: str, most: int) -> str:
 def _inline(document: str, position: int, panel: Panel) -> str:
     """An `<svg>` for a place inside HTML, an image with a name; its ids are no other figure's."""
     prefix = f"{hashlib.sha256(document.encode()).hexdigest()[:8]}-{position}"
-    body = re.sub(r"<metadata>.*?</metadata>", "", document[document.index("<svg") :], flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
-    body = body.replace(f"fill: {PAPER}", "fill: none").replace(INK, "currentColor")
-    for index, colour in enumerate(PALETTE):
-        body = body.replace(colour, f"var(--series-{index}, {colour})")
-    head, rest = body.split(">", 1)
-    box = re.search(r'viewBox="[^"]+"', head)
-    width = re.search(r'width="([\d.]+)pt"', head)
-    assert box is not None
-    assert width is not None
-    names = f'<title id="{prefix}-title">{escape(visible(panel.title))}</title>'
-    names += f'<desc id="{prefix}-desc">{escape(visible(panel.alt))}</desc>'
-    return (
-        f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc" {box.group()} '
-        f'style="width:{float(width.group(1)) * 4 / 3:.0f}px">{names}{rest}'
-    )
+    return str(themed(document, prefix, visible(panel.title), visible(panel.alt), standing_alone=True))

@@ -6,9 +6,11 @@ Equal numbers give equal bytes (for one version of matplotlib): no date, no rand
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from cycler import cycler
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 INK = "#1b1e23"
@@ -76,3 +78,34 @@ def svg(figure: Figure) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
     return out.getvalue()
+
+
+def themed(
+    document: str, prefix: str, title: str = "", description: str = "", *, standing_alone: bool = False
+) -> Markup:
+    """An `<svg>` for a place inside HTML: its colours follow the page's, its ids begin with `prefix`.
+
+    With a title it is an image of that name; without, it is decoration. `standing_alone`: series keep their own colours
+    where the page gives them none.
+    """
+    body = document[document.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
+    body = body.replace(f"fill: {PAPER}", "fill: none").replace(INK, "currentColor")
+    for index, colour in enumerate(PALETTE):
+        body = body.replace(colour, f"var(--series-{index}{f', {colour}' if standing_alone else ''})")
+    head, rest = body.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', head)
+    width = re.search(r'width="([\d.]+)pt"', head)
+    assert box is not None
+    assert width is not None
+    size = f"width:{float(width.group(1)) * 4 / 3:.0f}px"
+    if not title:
+        return Markup(f'<svg aria-hidden="true" {box.group()} style="{size}">{rest}')
+    labels = f'<title id="{prefix}-title">{escape(title)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
+    return Markup(
+        f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc" {box.group()} '
+        f'style="{size}">{labels}{rest}'
+    )

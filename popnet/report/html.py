@@ -6,14 +6,13 @@ While a run goes on, a page carries a few lines of script that load it again (`l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from popnet.report.content import Figure, Report
-from popnet.report.drawing import DARK_PALETTE, INK, PALETTE, PAPER
+from popnet.report.drawing import DARK_PALETTE, PALETTE, themed
 from popnet.report.live import Live
 from popnet.report.panels import swatch
 from popnet.report.verdicts import Verdict
@@ -44,40 +43,6 @@ def render_html(report: Report, live: Live | None = None) -> str:
 
 def _file(name: str) -> str:
     return resources.files("popnet.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def themed(svg: str, prefix: str, title: str = "", description: str = "") -> Markup:
-    """An `<svg>` for a place inside HTML: its colours follow the page's, its ids begin with `prefix`.
-
-    With a title it is an image of that name; without, it is decoration.
-    """
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
-    for found, replacement in _colours():
-        body = body.replace(found, replacement)
-    head, rest = body.split(">", 1)
-    box = re.search(r'viewBox="[^"]+"', head)
-    width = re.search(r'width="([\d.]+)pt"', head)
-    assert box is not None
-    assert width is not None
-    size = f"width:{float(width.group(1)) * 4 / 3:.0f}px"
-    if not title:
-        return Markup(f'<svg aria-hidden="true" {box.group()} style="{size}">{rest}')
-    labels = f'<title id="{prefix}-title">{escape(title)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
-    return Markup(
-        f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc" {box.group()} '
-        f'style="{size}">{labels}{rest}'
-    )
-
-
-def _colours() -> Iterator[tuple[str, str]]:
-    yield f"fill: {PAPER}", "fill: none"
-    yield INK, "currentColor"
-    for index, colour in enumerate(PALETTE):
-        yield colour, f"var(--series-{index})"
 
 
 def _wide(figure: Figure) -> bool:

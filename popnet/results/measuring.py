@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from popnet.errors import ConfigError, DataError, nearest
+from popnet.errors import DataError
 from popnet.metrics.language import LanguageVariability
 from popnet.metrics.population import Variability, variability
 from popnet.protocol import ORIGINAL, Member, Population, views_of
 from popnet.results.arrays.logits import logits_of_object, open_logits, open_stored
 from popnet.results.arrays.runs import holds_logits
 from popnet.results.found import Options
+from popnet.results.objects import store_of
 from popnet.results.sources import form_of, split
 from popnet.results.stores.language_populations import population_predictions
 from popnet.results.stores.populations import population_logits
@@ -42,13 +43,20 @@ def measured_logits(source: Any, options: Options, *, ensemble_cross_entropy: bo
         ConfigError, DataError, StoreError: what is wrong with the source.
     """
     if not isinstance(source, str | Path):
-        store = _store_of(source)
-        return _store_rows(store, None, str(store.path)) if store is not None else _object(source, options)
+        store = store_of(source)
+        return _store_rows(store, str(store.path)) if store is not None else _object(source, options)
     path, value = split(str(source))
+    form = form_of(path)
+    if form == "store" or (form == "arrays" and holds_logits(path, options, value)):
+        return logits_rows(str(source), options, ensemble_cross_entropy=ensemble_cross_entropy)
+    return None
+
+
+def logits_rows(source: str, options: Options, *, ensemble_cross_entropy: bool = True) -> pd.DataFrame:
+    """The same of a path that is known to be a store, or to hold logits."""
+    path, value = split(source)
     if form_of(path) == "store":
-        return _named_store(str(source), path, value)
-    if form_of(path) != "arrays" or not holds_logits(path, options, value):
-        return None
+        return _named_store(source, path, value)
     predictions, labels = open_logits(path, options, value)
     return _one_row(predictions, labels, path.name, ensemble_cross_entropy)
 
@@ -78,17 +86,14 @@ def _object(source: Any, options: Options) -> pd.DataFrame | None:
 
 def _named_store(source: str, path: Path, value: str | None) -> pd.DataFrame:
     if value is None and (path / "store.json").exists():
-        return _store_rows(Store(path), None, source)
+        return _store_rows(Store(path), source)
     store, population, members = stored_population(source)
     return _table({population.name: _row(store, population, members)}, {population.name: population})
 
 
-def _store_rows(store: Store, value: str | None, source: str) -> pd.DataFrame:
-    rows = rows_of_store(store)
-    if value is not None and value not in [name for name, _, _ in rows]:
-        raise ConfigError(f"{source}: no row is called {value!r}; {nearest(value, [name for name, _, _ in rows])}")
+def _store_rows(store: Store, source: str) -> pd.DataFrame:
     measured, populations = {}, {}
-    for name, population, members in rows:
+    for name, population, members in rows_of_store(store):
         if len(members) // population.variant.ensemble >= 2:
             measured[name], populations[name] = _row(store, population, members), population
     if not measured:
@@ -122,10 +127,3 @@ def _marks(row: Variability | LanguageVariability) -> list[str]:
         return []
     error = row.ensemble_delta_error if isinstance(row, Variability) else row.ensemble_ppl_delta_error
     return [f"ensembles: {row.ensemble_pairs:,} sampled pairs, Δ ± {error:.1g}"]
-
-
-def _store_of(source: Any) -> Store | None:
-    if isinstance(source, Store):
-        return source
-    store = getattr(source, "store", None)
-    return store if isinstance(store, Store) else None

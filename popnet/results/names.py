@@ -32,7 +32,7 @@ _SHARES_HIGHER = (
 )
 _SHARES_LOWER = (
     "error_rate err err_rate top1_error top_1_error top5_error top_5_error top1_err top_1_err top5_err top_5_err "
-    "classification_error misclassification_rate test_error_rate"
+    "classification_error misclassification_rate"
 )
 _BOUNDED_HIGHER = (
     "f1 f1_score macro_f1 micro_f1 weighted_f1 f1_macro f1_micro f1_weighted precision recall sensitivity specificity "

@@ -34,7 +34,7 @@ def read_object(source: Any, options: Options, name: str) -> list[Runs]:
         from popnet.results.tables.layout import runs_of_table
 
         return runs_of_table(Table.of_frame(source, name), None, options)
-    stored = _store(source)
+    stored = store_of(source)
     if stored is not None:
         from popnet.results.stores.rows import runs_of_store
 
@@ -115,7 +115,7 @@ def _is_array(source: Any) -> bool:
     return hasattr(source, "__array__") and hasattr(source, "shape")
 
 
-def _store(source: Any) -> Any:
+def store_of(source: Any) -> Any:
     """The store behind a `Store` or a `Result`; neither exists where their module was never imported."""
     store, engine = sys.modules.get("popnet.store"), sys.modules.get("popnet.engine")
     if store is not None and isinstance(source, store.Store):

@@ -106,23 +106,20 @@ def only(found: Sequence[Runs]) -> Runs:
     return found[0]
 
 
-def read_all(
-    sources: Sequence[Any], options: Options, *, intersect: bool = False, names: Sequence[str] | None = None
-) -> dict[str, list[Runs]]:
+def read_all(sources: Sequence[Any], options: Options, *, intersect: bool = False) -> dict[str, list[Runs]]:
     """Sources for one comparison: by task, the runs of every source in their order, on the same examples and scale.
 
     Args:
         sources: at least two, as of `read`.
         intersect: leave out tasks and examples that a source lacks, instead of refusing.
-        names: of objects.
 
     Raises:
         ConfigError, DataError, StoreError: what is wrong with a source, or where two of them cannot be compared.
     """
-    labels = names or [chr(ord("A") + number) for number in range(len(sources))]
+    letters = [chr(ord("A") + number) for number in range(len(sources))]  # the names of objects
     _check_different(sources)
     check_options(sources, options)
-    found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, labels, strict=True)]
+    found = [{runs.task: runs for runs in read(s, options, name)} for s, name in zip(sources, letters, strict=True)]
     found = _told_apart(found, sources)
     found = _one_named_task(found)
     tasks = _common_tasks(found, intersect)
@@ -131,7 +128,7 @@ def read_all(
     by_task = {
         task: [
             one[task] if common[task] is None else _kept(one[task], source, options, name, common[task])
-            for one, source, name in zip(found, sources, labels)
+            for one, source, name in zip(found, sources, letters)
         ]
         for task in tasks
     }
