@@ -34,6 +34,7 @@ class Source(IntEnum):
     BIT = 6
     BOOTSTRAP = 7
     GROUPS = 8
+    SUBSET = 9
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:

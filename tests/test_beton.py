@@ -16,7 +16,7 @@ from test_pictures import jpeg_bytes, smooth
 import popnet
 from popnet import cli, config, native
 from popnet.config import Loader
-from popnet.data import picture_sets
+from popnet.data import beton, picture_sets
 from popnet.data.beton import Encoded, open_beton, write_beton
 from popnet.data.picture_sets import beton_dataset
 from popnet.engine.pictures import check_loader, mapped_pictures
@@ -95,8 +95,60 @@ def test_ffcv_reads_popnets_files_and_popnet_ffcvs(colour: Path, tmp_path: Path)
     subprocess.run([sys.executable, "-c", FFCV_AND_BACK, *map(str, arguments)], check=True, capture_output=True)
     theirs = open_beton(tmp_path / "theirs.beton")
     assert (theirs.image_field, theirs.other_fields) == ("picture", ("extra", "label"))
-    assert theirs.labels.tolist() == LABELS.tolist(), "the first field of integers"
+    assert theirs.labels.tolist() == [2 * k for k in range(30)], "of two fields of integers, the one called label"
     assert np.array_equal(np.stack(decoded(theirs.path)), images)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("label:int image:rgb", ("image", "label")),
+        ("weight:float label:int image:rgb", ("image", "label")),
+        ("index:int label:int picture:rgb", ("picture", "label")),
+        ("mask:rgb image:rgb target:int", ("image", "target")),
+        ("left:rgb right:rgb label:int", "any of its fields 'left', 'right' could be the image"),
+        ("image:rgb index:int fold:int", "any of its fields 'index', 'fold' could be the label"),
+        ("image:rgb index:int label:float", "its field 'label' holds no integers"),
+        ("image:rgb weight:float", "no field of integers, so no labels; its fields are image, weight"),
+    ],
+)
+def test_fields_are_found_by_type_and_name(fields: str, expected: Any, tmp_path: Path) -> None:
+    path = tmp_path / "fields.beton"
+    numbers = write_fields(path, [tuple(field.split(":")) for field in fields.split()])  # type: ignore[misc]
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=f"^{path}: .*{expected}"):
+            open_beton(path)
+        return
+    image, label = expected
+    file = open_beton(path)
+    assert (file.image_field, sorted(file.other_fields)) == (image, sorted(set(numbers) - {image}))
+    assert file.labels.tolist() == [3 * numbers[label] + k for k in range(3)]
+    pixels = [file.bytes()[offset : offset + size] for offset, size in file.table[:, :2]]
+    assert [int(each[0]) for each in pixels] == [3 * numbers[image] + k for k in range(3)]
+
+
+def write_fields(path: Path, fields: list[tuple[str, str]]) -> dict[str, int]:
+    """Three examples; the values of field f are 3f to 3f + 2, of a picture all of its pixels."""
+    kinds = {"float": beton._FLOAT, "int": beton._INT, "rgb": beton._RGB}
+    descriptions = np.zeros(len(fields), beton._FIELD)
+    metadata = np.zeros(3, np.dtype([("", beton._METADATA[kinds[kind]]) for _, kind in fields], align=True))
+    places, content = [], bytearray()
+    begin = 1 << 23
+    for number, (name, kind) in enumerate(fields):
+        descriptions[number]["kind"] = kinds[kind]
+        descriptions[number]["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
+        for k in range(3):
+            value = 3 * number + k
+            if kind == "rgb":
+                metadata[f"f{number}"][k] = (1, 2, 2, begin + len(content))
+                places.append((k, begin + len(content), 12))
+                content += bytes([value]) * 12
+            else:
+                metadata[f"f{number}"][k] = value
+    header = np.array([(2, len(fields), begin, 3, begin + len(content))], beton._HEADER)
+    head = header.tobytes() + descriptions.tobytes() + metadata.tobytes()
+    path.write_bytes(head.ljust(begin, b"\0") + content + np.array(places, beton._PLACE).tobytes())
+    return {name: number for number, (name, _) in enumerate(fields)}
 
 
 def edited(offset: int, *values: int) -> Callable[[bytearray], None]:
@@ -322,6 +374,7 @@ def test_labels_of_other_test_sets(tmp_path: Path) -> None:
     for part, folders in {"r": ["n03", "n01"], "v2": ["0", "2"], "objects": ["chair", "mug", "sock"]}.items():
         for folder in folders:
             (tmp_path / part / folder).mkdir(parents=True)
+            Image.fromarray(smooth(8, 8, 1)).save(tmp_path / part / folder / "x.png")
     labels = picture_sets.labels_of_folders
     assert labels(tmp_path / "r", names) == {"n01": 0, "n03": 2}
     assert labels(tmp_path / "v2", names) == {"0": 0, "2": 2}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
-import pickle
+import hashlib
 import re
 import struct
 from pathlib import Path
@@ -267,6 +268,27 @@ def test_mnist_in_torchvisions_folder(root: Path, compress: bool) -> None:
     assert data.available()["mnist"] == data.Availability(True, str(root / "MNIST" / "raw"))
 
 
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "mnist"), ("fashion_mnist", "fashion-mnist")])
+def test_idx_files_in_a_folder_of_the_data_sets_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str
+):
+    monkeypatch.setitem(datasets._idx, name, dataclasses.replace(datasets._idx[name], packaged=None))
+    write_mnist(root / folder, compress=True)
+    for path in (root / folder).iterdir():
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))  # as some programs unpack them
+    assert data.missing(name) is None
+    assert data.available()[name] == data.Availability(True, str(root / folder))
+    assert files.locate(datasets._idx[name], None) == root / folder
+
+
+def test_another_data_sets_idx_files_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist(root / "mnist")
+    pixels = hashlib.sha256(data.load("mnist").train_images.tobytes()).hexdigest()
+    monkeypatch.setitem(files.PUBLISHED_PIXELS, pixels, "fashion_mnist")
+    with pytest.raises(DataError, match="mnist: holds the images of data set 'fashion_mnist', and is looked into for"):
+        data.load("mnist")
+
+
 def test_a_root_of_ones_own_may_hold_the_files_directly(root: Path, tmp_path: Path) -> None:
     write_mnist(tmp_path / "own")
     fashion = data.load("fashion_mnist", root=tmp_path / "own")
@@ -276,27 +298,47 @@ def test_a_root_of_ones_own_may_hold_the_files_directly(root: Path, tmp_path: Pa
 
 
 def test_mnist_missing(root: Path) -> None:
-    expected = f"data set 'mnist' was not found in {root}/MNIST/raw: get it with `popnet data fetch mnist`"
+    how = f"get it with `popnet data fetch mnist`, or put its four IDX files, plain or gzipped, into {root}/mnist"
+    expected = f"data set 'mnist' was not found in {root}/MNIST/raw and {root}/mnist: {how}; $POPNET_DATA is {root}"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         data.load("mnist")
-    assert data.available()["mnist"] == data.Availability(False, "get it with `popnet data fetch mnist`")
+    assert data.missing("mnist") == expected
+    assert data.available()["mnist"] == data.Availability(False, how)
     assert not root.exists()
 
 
-def test_fashion_mnist_missing_names_both_places_and_both_commands(root: Path, tmp_path: Path) -> None:
-    source = files.FileSource(
-        "fashion_mnist", "FashionMNIST", "FashionMNIST/raw", True, tmp_path / "usr", "dataset-fashion-mnist"
-    )
+def test_fashion_mnist_missing_names_both_places_and_all_ways(root: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(datasets._idx["fashion_mnist"], packaged=tmp_path / "usr")
     expected = (
-        f"not found in {tmp_path}/usr and {root}/FashionMNIST/raw: "
-        f"get it with `apt-get install dataset-fashion-mnist` or `popnet data fetch fashion_mnist`"
+        f"not found in {tmp_path}/usr and {root}/FashionMNIST/raw and {root}/fashion_mnist and {root}/fashion-mnist: "
+        "get it with `apt-get install dataset-fashion-mnist` or `popnet data fetch fashion_mnist`, or put its four IDX"
     )
     with pytest.raises(DataError, match=re.escape(expected)):
         files.read(source, None)
 
 
+@pytest.mark.parametrize(("name", "said"), [("imagenet", "train and val there"), ("ptb", "Mikolov"), ("cifar100", "")])
+def test_what_is_missing_is_named_without_loading(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    sentence = data.missing(name)
+    assert sentence is not None
+    assert sentence.startswith(f"data set {name!r} was not found in {root}/")
+    assert said in sentence
+    assert sentence.endswith(f"; $POPNET_DATA is {root}")
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        data.load(name)
+    monkeypatch.delenv("POPNET_DATA")
+    monkeypatch.setenv("HOME", str(root))
+    assert str(data.missing(name)).endswith("; $POPNET_DATA, which is not set, names another folder")
+
+
+def test_what_has_no_place_of_its_own_is_not_missing() -> None:
+    assert [data.missing(name) for name in ("digits", "npz", "parquet", "image_folder", "text")] == [None] * 5
+
+
 def test_missing_below_a_root_names_that_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"`popnet data fetch fashion_mnist --root {tmp_path}`$"):
+    with pytest.raises(DataError, match=f"`popnet data fetch fashion_mnist --root {tmp_path}`, or put"):
         data.load("fashion_mnist", root=tmp_path)
 
 
@@ -323,44 +365,11 @@ def test_mnist_truncated(root: Path) -> None:
         data.load("mnist")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
-def test_cifar_missing_or_damaged(root: Path, name: str, folder: str) -> None:
-    with pytest.raises(DataError, match=rf"'{name}' was not found in {root}/{folder}: .*popnet data fetch {name}`"):
-        data.load(name)
-    (root / folder).mkdir(parents=True)
-    with pytest.raises(DataError, match=f"'{name}' in {root}/{folder} is incomplete or damaged .*delete that folder"):
-        data.load(name)
-
-
-def test_cifar10_as_torchvision_stores_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
-
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    planes = np.zeros((2, 3, 32, 32), dtype=np.uint8)
-    planes[1, 2, 3, 4] = 200  # image, channel, row, column
-    batches = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-    for batch in batches:
-        (folder / batch).write_bytes(pickle.dumps({"data": planes.reshape(2, -1), "labels": [3, 9]}))
-    names = ["airplane", *(f"class {number}" for number in range(1, 10))]
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
-    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5=None: True)
-    cifar = data.load("cifar10")
-    assert cifar.train_images.shape == (10, 32, 32, 3)
-    assert cifar.train_images.flags.c_contiguous
-    assert np.argwhere(cifar.test_images).tolist() == [[1, 3, 4, 2]]
-    assert cifar.test_labels.tolist() == [3, 9]
-    assert cifar.class_names == tuple(names)
-    assert cifar.mean == (0.4914, 0.4822, 0.4465)
-    assert cifar.std == (0.2023, 0.1994, 0.2010)
-
-
 def test_available_names_every_data_set(root: Path) -> None:
     found = data.available()
     assert tuple(found) == data.names()
     assert found["digits"] == data.Availability(True, "built in")
-    assert found["cifar100"].where == "get it with `popnet data fetch cifar100`"
+    assert found["cifar100"].where.startswith("get it with `popnet data fetch cifar100`, or bring it")
 
 
 def test_fetch_puts_files_where_load_looks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,6 +205,19 @@ def test_views_are_read_from_the_file(images: np.ndarray, raw_file: Path) -> Non
         assert torch.equal(loader.view_batch(everything, outs[0], view), resident.view_batch(everything, outs[1], view))
 
 
+def test_a_part_is_read_as_in_the_whole(resident: ResidentImages, raw_file: Path) -> None:
+    loader = ffcv_images(raw_file, 2)
+    numbers = torch.from_numpy(random.permutation(3, 0, EXAMPLES)[:50])
+    parts, asked = (loader.chosen(numbers), resident.chosen(numbers)), torch.arange(50).flip(0)
+    wanted = [BatchRequest(indices, 5, 2) for indices in asked.split(BATCH)]
+    expected = epoch_of(resident, [BatchRequest(numbers[indices], 5, 2) for indices in asked.split(BATCH)], MOVES)
+    for part in parts:
+        assert part.labels.tolist() == resident.labels[numbers].tolist()
+        assert equal(epoch_of(part, wanted, MOVES), expected)
+    decoded = [(batch.places.clone(), batch.keys.clone()) for batch in parts[0].read_decoded(wanted)]
+    assert torch.equal(torch.cat([keys for _, keys in decoded]), numbers[asked])
+
+
 def test_torchs_threads_stay(raw_file: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

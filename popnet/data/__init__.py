@@ -1,6 +1,16 @@
 """Data sets and the loaders that turn them into batches."""
 
-from popnet.data.datasets import Availability, Dataset, available, check_name, fetch, from_arrays, load, names
+from popnet.data.datasets import (
+    Availability,
+    Dataset,
+    available,
+    check_name,
+    fetch,
+    from_arrays,
+    load,
+    missing,
+    names,
+)
 from popnet.data.picture_sets import PictureDataset
 from popnet.data.text import Text
 
@@ -14,5 +24,6 @@ __all__ = [
     "fetch",
     "from_arrays",
     "load",
+    "missing",
     "names",
 ]

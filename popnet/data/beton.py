@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,13 @@ class Beton:
 
 
 def open_beton(path: str | os.PathLike[str]) -> Beton:
-    """Read a file's tables: the first field of images (RGB, or uint8 arrays of 3 dimensions), the first of integers.
+    """Read a file's tables of images (RGB, or uint8 arrays of 3 dimensions) and of labels (integers).
+
+    Each is the one field of its kind, wherever it stands; of several, the one called `image`, or `label`.
 
     Raises:
-        DataError: no such file, no .beton file, cut short, or without images or labels; the message names the file.
+        DataError: no such file, no .beton file, cut short, without images or labels, or with several fields that could
+            be either; the message names the file, and the fields.
     """
     file = Path(path)
     try:
@@ -109,23 +112,37 @@ def _parsed(file: Path, read: Callable[[int], bytes], size: int) -> Beton:
     metadata_type = np.dtype([("", _METADATA[kind]) for kind in kinds], align=True)
     examples = int(header["examples"])
     metadata = records(metadata_type, examples, "table of examples")
-    image = _image_field(file, kinds, descriptions)
-    if _INT not in kinds:
-        raise DataError(f"{file}: it has no field of integers, so no labels; its fields are {', '.join(names)}")
+    shapes = [_array_shape(field["arguments"]) if field["kind"] == _ARRAY else None for field in descriptions]
+    image = _field(file, "image", names, [kind == _RGB or shape is not None for kind, shape in zip(kinds, shapes)])
+    label = _field(file, "label", names, [kind == _INT for kind in kinds])
     places = _places(file, size, int(header["places"]))
-    shape = _array_shape(descriptions[image]["arguments"]) if kinds[image] == _ARRAY else None
+    shape = shapes[image]
     table = _table(metadata[f"f{image}"], shape)
     _place_images(file, table, places, 3 if shape is None else shape[2])
-    labels = np.ascontiguousarray(metadata[f"f{kinds.index(_INT)}"], np.int64)
+    labels = np.ascontiguousarray(metadata[f"f{label}"], np.int64)
     others = tuple(name for k, name in enumerate(names) if k != image)
     return Beton(file, table, labels, 3 if shape is None else shape[2], names[image], others)
 
 
-def _image_field(file: Path, kinds: list[int], descriptions: NDArray[Any]) -> int:
-    for number, kind in enumerate(kinds):
-        if kind == _RGB or (kind == _ARRAY and _array_shape(descriptions[number]["arguments"]) is not None):
-            return number
-    raise DataError(f"{file}: it has no field of images (RGB, or uint8 arrays [height, width, channels])")
+_KINDS = {"image": "images (RGB, or uint8 arrays [height, width, channels])", "label": "integers"}
+
+
+def _field(file: Path, wanted: str, names: Sequence[str], possible: Sequence[bool]) -> int:
+    """The number of the field of images or labels, by type, and by name where several have it."""
+    found = [number for number, fits in enumerate(possible) if fits]
+    if not found:
+        raise DataError(
+            f"{file}: it has no field of {_KINDS[wanted]}, so no {wanted}s; its fields are {', '.join(names)}"
+        )
+    called = [number for number in found if names[number] == wanted]
+    if wanted in names and not called:
+        raise DataError(f"{file}: its field {wanted!r} holds no {_KINDS[wanted]}: write it anew")
+    if len(found) > 1 and len(called) != 1:
+        several = ", ".join(repr(names[number]) for number in found)
+        raise DataError(
+            f"{file}: any of its fields {several} could be the {wanted}: write it with one called {wanted!r}"
+        )
+    return found[0] if len(found) == 1 else called[0]
 
 
 def _array_shape(arguments: NDArray[np.uint8]) -> tuple[int, int, int] | None:

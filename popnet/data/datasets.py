@@ -14,17 +14,22 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from popnet.data import files, synthetic
+from popnet.data import cifar, files, synthetic, text_files
+from popnet.data.choice import chosen_examples
+from popnet.data.cifar import Cifar
 from popnet.data.corpora import CORPORA, TextName
-from popnet.data.files import FileSource
+from popnet.data.files import Download, IdxSource
+from popnet.data.npz import read_npz
+from popnet.data.parquet import parquet_dataset
+from popnet.data.picture_digests import closing_entry
 from popnet.data.picture_sets import PictureDataset, beton_dataset, image_folder, imagenet
+from popnet.data.statistics import IMAGENET, channel_statistics
 from popnet.data.text import Text
 from popnet.errors import ConfigError, DataError, nearest
 
@@ -44,6 +49,7 @@ class Dataset:
         classes: number of classes.
         mean, std: one float a channel, of pixels scaled to [0, 1]; training sees (pixel / 255 - mean) / std.
         class_names: one a class, or None; not part of the digest.
+        origin: of a copy of a published data set, the files that it was read from; not part of the digest.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] | None = None
+    origin: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -66,6 +73,7 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over the four arrays with their shapes, the number of classes, mean and std; in hexadecimal.
 
+        It says too whether training labels lie in order of class, by which subsets are drawn (`popnet.data.choice`).
         Computed once: do not write into the arrays.
         """
         state = hashlib.sha256()
@@ -73,12 +81,20 @@ class Dataset:
             portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             state.update(f"{portable.dtype.str}{portable.shape};".encode())
             state.update(portable.data)
-        constants = [float(value).hex() for value in (*self.mean, *self.std)]
-        state.update(f"{self.classes};{constants}".encode())
+        state.update(closing_entry(self.train_labels, self.classes, (self.mean, self.std)))
         return state.hexdigest()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the one who starts a run: of a copy, what it is and the digest that tells it from others."""
+        if self.origin is None:
+            return ()
+        return (f"data set: {self.name}, from {self.origin}, digest {self.digest}",)
+
     def subset(self, train_examples: int) -> Dataset:
-        """The same data set with the first `train_examples` training examples only; mean and std stay.
+        """The same data set with `train_examples` of its training examples only; mean and std stay.
+
+        The first ones, or, where labels lie in order of class, those of a fixed shuffle (`popnet.data.choice`).
 
         Raises:
             ConfigError: not between 1 and the number of training examples.
@@ -90,11 +106,9 @@ class Dataset:
             )
         if train_examples == available:
             return self
-        return dataclasses.replace(
-            self,
-            train_images=self.train_images[:train_examples],
-            train_labels=self.train_labels[:train_examples],
-        )
+        numbers = chosen_examples(self.train_labels, train_examples)
+        chosen = slice(train_examples) if numbers is None else numbers
+        return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
 
     def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
         """The same images with other normalisation constants, one a channel, of pixels scaled to [0, 1].
@@ -171,27 +185,6 @@ def from_arrays(
     return dataset.normalised_by(own_mean if mean is None else mean, own_std if std is None else std)
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (ddof 0) of each channel, of pixels scaled to [0, 1].
-
-    Counted in integers, so equal images give equal floats on every machine. A channel of one constant value
-    gets 1 as its standard deviation, so that it can be divided by.
-
-    Args:
-        images: uint8 [n, height, width, channels].
-    """
-    means, stds = [], []
-    for channel in range(images.shape[-1]):
-        counts = [int(count) for count in np.bincount(images[..., channel].ravel(), minlength=256)]
-        total = sum(counts)
-        first = Fraction(sum(value * count for value, count in enumerate(counts)), total)
-        second = Fraction(sum(value**2 * count for value, count in enumerate(counts)), total)
-        variance = (second - first**2) / 255**2
-        means.append(float(first / 255))
-        stds.append(math.sqrt(float(variance)) if variance else 1.0)
-    return tuple(means), tuple(stds)
-
-
 def _check_images(which: str, images: ArrayLike) -> NDArray[np.uint8]:
     array = np.asarray(images)
     if array.dtype != np.uint8:
@@ -222,12 +215,13 @@ def _check_labels(which: str, labels: ArrayLike, examples: int) -> NDArray[np.in
 
 _Loader = Callable[..., Dataset | PictureDataset]
 _loaders: dict[str, _Loader] = {}  # each takes (root, **options)
-_sources: dict[str, FileSource] = {}
+_idx: dict[str, IdxSource] = {}
+_cifars: dict[str, str] = {}  # by name, the constant of `popnet.data.cifar` that describes it
 
 
-ImageName = Literal["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"]
+ImageName = Literal["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "npz", "synthetic"]
 
-PictureName = Literal["beton", "image_folder", "imagenet"]
+PictureName = Literal["beton", "image_folder", "imagenet", "parquet"]
 
 Root = str | os.PathLike[str] | None
 
@@ -247,12 +241,13 @@ def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Da
         name: one of `names()`, or a mapping of `name` and options, as in {"name": "text", "path": "corpus"}.
         root: the folder with the files; it alone is searched. Without it, a system package's folder where
             there is one, then $POPNET_DATA, or ~/.cache/popnet/data.
-        **options: `mean` and `std` replace an image data set's normalisation constants; the rest is the data
-            set's own, such as `seed` of `synthetic` and `path` of `text`.
+        **options: `mean` and `std` replace an image data set's normalisation constants, `mean: own` by those of its
+            training set, `mean: imagenet` by ImageNet's; the rest is the data set's own, such as `seed` of
+            `synthetic` and `path` of `text`.
 
     Returns:
-        A Dataset of images; a PictureDataset for `image_folder`, `beton` and `imagenet`; a Text for `ptb`, `bible`,
-        `text` and `synthetic_text`.
+        A Dataset of images; a PictureDataset for `image_folder`, `beton`, `parquet` and `imagenet`; a Text for `ptb`,
+        `bible`, `text` and `synthetic_text`.
 
     Raises:
         ConfigError: unknown name or option.
@@ -271,9 +266,30 @@ def load(name: str | Mapping[str, Any], root: Root = None, **options: Any) -> Da
     loader = _loaders[name]
     mean, std = options.pop("mean", None), options.pop("std", None)
     _check_options(name, loader, options, "mean", "std")
-    dataset = loader(chosen, **options)
+    return normalised(loader(chosen, **options), mean, std)
+
+
+def normalised(dataset: Dataset | PictureDataset, mean: Any, std: Any) -> Dataset | PictureDataset:
+    """A data set by the options `mean` and `std`: None, one number a channel, or for both `own` or `imagenet`.
+
+    Raises ConfigError.
+    """
+    if isinstance(mean, str) or isinstance(std, str):
+        word = mean if std is None else std
+        if word not in ("own", "imagenet") or mean not in (None, word):
+            raise ConfigError(
+                f"data set {dataset.name!r}: mean and std must each be one number a channel, or together `own` or "
+                f"`imagenet`, not {mean!r} and {std!r}"
+            )
+        if word == "imagenet":
+            return dataset.normalised_by(*IMAGENET)
+        if isinstance(dataset, PictureDataset):
+            return dataset.normalised_by_its_own()
+        return dataset.normalised_by(*channel_statistics(dataset.train_images))
     if mean is None and std is None:
         return dataset
+    if isinstance(dataset, PictureDataset):
+        return dataset.normalised_by(mean, std)
     return dataset.normalised_by(dataset.mean if mean is None else mean, dataset.std if std is None else std)
 
 
@@ -318,19 +334,67 @@ def _availability(name: str, root: Path | None) -> Availability:
         place = CORPORA[name].locate(root)
         return Availability(place is not None, CORPORA[name].how_to_get(root) if place is None else place)
     if name == "imagenet":
-        try:
-            imagenet(files.default_root() if root is None else root)
-        except DataError as error:
-            return Availability(False, str(error))
-        return Availability(True, str((files.default_root() if root is None else root) / "imagenet"))
-    if name in ("beton", "image_folder"):
-        return Availability(True, "wherever the options train and test say")
-    if name not in _sources:
+        sentence = missing(name, root)
+        folder = (files.default_root() if root is None else root) / "imagenet"
+        return Availability(sentence is None, sentence or str(folder))
+    if name in _IN_OPTIONS:
+        return Availability(True, _IN_OPTIONS[name])
+    if name in _cifars:
+        return _availability_of_cifar(_cifar(name), root)
+    if name not in _idx:
         return Availability(True, "built in")
-    folder = files.locate(_sources[name], root)
-    if folder is None:
-        return Availability(False, files.how_to_get(_sources[name], root))
-    return Availability(True, str(folder))
+    found = files.locate(_idx[name], root)
+    return Availability(found is not None, files.how_to_get(_idx[name], root) if found is None else str(found))
+
+
+_IN_OPTIONS = {
+    "beton": "wherever the options train and test say",
+    "image_folder": "wherever the options train and test say",
+    "npz": "wherever the option path says, or train and test",
+    "parquet": "wherever the options train and test say",
+}
+"""The data sets that have no place of their own, and where they are."""
+
+
+def _availability_of_cifar(known: Cifar, root: Path | None) -> Availability:
+    found = cifar.containers(known, root)
+    if not found:
+        return Availability(False, cifar.how_to_get(known, root))
+    try:
+        copy = cifar.only_a_copy(known, found[0])
+    except DataError as error:
+        return Availability(False, str(error))
+    if copy:
+        taken = f"only a JPEG copy, {found[0].where}, which `copy: true` takes"
+        return Availability(False, f"{taken}; {cifar.how_to_get(known, root)}")
+    return Availability(True, found[0].where)
+
+
+def missing(name: str, root: str | os.PathLike[str] | None = None) -> str | None:
+    """The sentence of the DataError that `load` raises where a data set's files are not there; None where they are.
+
+    Files are not read. Data sets whose place is an option, or that are built in, are never missing.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    chosen = None if root is None else Path(root).expanduser()
+    base = files.default_root() if chosen is None else chosen
+    if check_name(name) in _cifars:
+        known = _cifar(name)
+        return None if cifar.containers(known, chosen) else cifar.not_found(known, chosen)
+    if name in _idx:
+        return None if files.locate(_idx[name], chosen) else files.not_found(_idx[name], chosen)
+    if name == "imagenet" and not any((base / name / part).exists() for part in ("train", "train.beton")):
+        try:
+            imagenet(base)
+        except DataError as error:
+            return str(error) + files.root_named(chosen)
+    if name == "ptb":
+        return None if text_files.locate_treebank(chosen) else text_files.not_found_treebank(chosen)
+    if name == "bible" and CORPORA[name].locate(chosen) is None:
+        return f"data set 'bible' was not found: {CORPORA[name].how_to_get(chosen)}"
+    return None
 
 
 def fetch(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
@@ -344,12 +408,19 @@ def fetch(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
         DataError: the download failed, or popnet cannot download this one; the message says how to get it.
     """
     chosen = None if root is None else Path(root).expanduser()
-    if check_name(name) not in _sources:
-        state = _availability(name, chosen)
-        if not state.ready:
-            raise DataError(f"data set {name!r} is not downloaded by popnet: {state.where}")
-        return None
-    return files.fetch(_sources[name], chosen)
+    download = _download(check_name(name))
+    if download is not None:
+        return files.fetch(download, chosen)
+    state = _availability(name, chosen)
+    if not state.ready:
+        raise DataError(f"data set {name!r} is not downloaded by popnet: {state.where}")
+    return None
+
+
+def _download(name: str) -> Download | None:
+    if name in _cifars:
+        return _cifar(name).download
+    return _idx[name].download if name in _idx else None
 
 
 def _builtin(name: str) -> Callable[[_Loader], _Loader]:
@@ -438,59 +509,100 @@ def _beton(root: Path | None, train: str, test: str, classes: int | None = None)
 @_builtin("imagenet")
 def _imagenet(root: Path | None) -> PictureDataset:
     """ImageNet's training and validation pictures, below the folder `imagenet` of the root."""
+    sentence = missing("imagenet", root)
+    if sentence is not None:
+        raise DataError(sentence)
     return imagenet(files.default_root() if root is None else root)
 
 
-def _in_files(
-    source: FileSource,
-    classes: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    class_names: tuple[str, ...] | None = None,
+@_builtin("parquet")
+def _parquet(
+    root: Path | None, train: str, test: str | None = None, image: str | None = None, label: str | None = None
+) -> PictureDataset:
+    """Pictures in Parquet files, Hugging Face's image layout: files, patterns, or one folder for both splits.
+
+    `image` and `label` name the columns where it is not clear which they are. See `popnet.data.parquet`.
+    """
+    return parquet_dataset(_below(root, train), None if test is None else _below(root, test), image, label)
+
+
+@_builtin("npz")
+def _npz(
+    root: Path | None,
+    path: str | None = None,
+    train: str | None = None,
+    test: str | None = None,
+    train_images: str | None = None,
+    train_labels: str | None = None,
+    test_images: str | None = None,
+    test_labels: str | None = None,
+) -> Dataset:
+    """Arrays in one .npz (`path`) or two (`train` and `test`); the other options name arrays. See `popnet.data.npz`."""
+    both, training, testing = (None if place is None else _below(root, place) for place in (path, train, test))
+    arrays = {
+        "train_images": train_images,
+        "train_labels": train_labels,
+        "test_images": test_images,
+        "test_labels": test_labels,
+    }
+    made = read_npz(both, training, testing, arrays)
+    try:
+        return from_arrays(*made, name="npz")
+    except DataError as error:
+        raise DataError(f"{path or f'{train} and {test}'}: {error}") from None
+
+
+def _below(root: Path | None, path: str) -> Path:
+    chosen = Path(path).expanduser()
+    return chosen if root is None else root / chosen
+
+
+def _enter_idx(
+    source: IdxSource, mean: tuple[float, ...], std: tuple[float, ...], class_names: tuple[str, ...] | None = None
 ) -> None:
     def loader(root: Path | None) -> Dataset:
-        train, test, names_found = files.read(source, root)
-        return from_arrays(
-            *train,
-            *test,
-            name=source.name,
-            classes=classes,
-            mean=mean,
-            std=std,
-            class_names=class_names or names_found,
-        )
+        train, test = files.read(source, root)
+        return from_arrays(*(*train, *test), name=source.name, classes=10, mean=mean, std=std, class_names=class_names)
 
     _loaders[source.name] = loader
-    _sources[source.name] = source
+    _idx[source.name] = source
+
+
+def _enter_cifar(name: str, constant: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def loader(root: Path | None, copy: bool = False) -> Dataset:
+        if not isinstance(copy, bool):
+            raise ConfigError(f"data set {name!r}: copy must be true or false, not {copy!r}")
+        read = cifar.load(_cifar(name), root, copy)
+        names = read.class_names
+        made = from_arrays(
+            *(*read.train, *read.test), name=read.name, classes=len(names), mean=mean, std=std, class_names=names
+        )
+        return dataclasses.replace(made, origin=read.origin)
+
+    _loaders[name] = loader
+    _cifars[name] = constant
+
+
+def _cifar(name: str) -> Cifar:
+    known = getattr(cifar, _cifars[name])
+    assert isinstance(known, Cifar)
+    return known
 
 
 # Constants: Summers & Dinneen's for CIFAR-10 and MNIST; the data's own, rounded, for the other two.
-_in_files(
-    FileSource("cifar10", "CIFAR10", "cifar-10-batches-py"),
-    classes=10,
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2023, 0.1994, 0.2010),
-)
-_in_files(
-    FileSource("cifar100", "CIFAR100", "cifar-100-python"),
-    classes=100,
-    mean=(0.5071, 0.4867, 0.4408),
-    std=(0.2675, 0.2565, 0.2761),
-)
-_in_files(FileSource("mnist", "MNIST", "MNIST/raw", idx=True), classes=10, mean=(0.1307,), std=(0.3081,))
-_in_files(
-    FileSource(
-        "fashion_mnist",
-        "FashionMNIST",
-        "FashionMNIST/raw",
-        idx=True,
+_enter_cifar("cifar10", "CIFAR10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+_enter_cifar("cifar100", "CIFAR100", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+_enter_idx(IdxSource(Download("mnist", "MNIST", "MNIST/raw"), ("mnist",)), (0.1307,), (0.3081,))
+_enter_idx(
+    IdxSource(
+        Download("fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
+        ("fashion_mnist", "fashion-mnist"),
         packaged=files.DEBIAN_FASHION_MNIST,
         package="dataset-fashion-mnist",
     ),
-    classes=10,
-    mean=(0.2860,),
-    std=(0.3530,),
-    class_names=(
+    (0.2860,),
+    (0.3530,),
+    (
         "T-shirt/top",
         "Trouser",
         "Pullover",

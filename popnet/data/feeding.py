@@ -48,6 +48,10 @@ class DevicePictures:
         """The first `examples` of them."""
         return DevicePictures(self._images.first(examples), self.device)
 
+    def chosen(self, numbers: Tensor) -> DevicePictures:
+        """Those of the numbers `numbers`, int64 [m], in this order."""
+        return DevicePictures(self._images.chosen(numbers), self.device)
+
     def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
         """As of any loader. Raises DataError naming a picture that cannot be read."""
         batches = self._images.read(requests, augment, lambda number, request: self._like(out(number, request)))

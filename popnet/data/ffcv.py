@@ -38,7 +38,7 @@ def check_ffcv() -> None:
 
 @dataclass(frozen=True, eq=False)
 class FfcvImages(PictureImages):
-    """Pictures of a .beton file. `first` and `view_batch` read the mapped file directly.
+    """Pictures of a .beton file. `view_batch` reads the mapped file directly.
 
     Args:
         file: the file that `pictures` maps.
@@ -57,12 +57,13 @@ class FfcvImages(PictureImages):
     def read_decoded(self, requests: Sequence[BatchRequest]) -> Generator[DecodedBatch, None, None]:
         table = self.pictures.table
         for request, batch in self._batches(requests, Augment(), decode_only=True):
-            rows = table[request.indices].clone()
+            numbers = self.among_all(request.indices)
+            rows = table[numbers]
             rows[:, 0] = torch.arange(len(rows)) * batch.shape[1]
             rows[:, 1] = rows[:, 2] * rows[:, 3] * self.pictures.channels
             rows[:, 4] = 0
             pictures = native.pictures(batch.reshape(-1), rows, self.pictures.channels)
-            yield DecodedBatch(pictures, torch.arange(len(rows)), request.indices)
+            yield DecodedBatch(pictures, torch.arange(len(rows)), numbers)
 
     def _batches(
         self, requests: Sequence[BatchRequest], augment: Augment, decode_only: bool
@@ -72,14 +73,14 @@ class FfcvImages(PictureImages):
         with self._pipeline(augment, decode_only) as pipeline:
             for (seed, epoch), group in groupby(requests, lambda r: (r.augment_seed, r.epoch)):
                 run = list(group)
-                order = torch.cat([request.indices for request in run])
+                order = self.among_all(torch.cat([request.indices for request in run]))
                 with closing(pipeline.read(order, seed, epoch)) as reading, self.named_errors():
                     yield from zip(run, reading, strict=True)
 
     @contextmanager
     def _pipeline(self, augment: Augment, decode_only: bool) -> Iterator[Pipeline]:
         """A compiled pipeline for one reading: readings at the same time have one each."""
-        idle = self.idle.setdefault((augment, decode_only, len(self)), [])
+        idle = self.idle.setdefault((augment, decode_only, len(self.pictures)), [])
         pipeline = idle.pop() if idle else self._compiled(augment, decode_only)
         try:
             yield pipeline

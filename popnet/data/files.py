@@ -1,17 +1,16 @@
-"""The benchmark data sets that live in files: where they are looked for, how they are read and how they are
-got.
+"""Benchmark data sets in files: where they are looked for and how they are got; MNIST and Fashion-MNIST, as read.
 
 Nothing here downloads unless `fetch` is called.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,32 +24,54 @@ Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts its four files."""
 
-_IDX_NAMES = {
+IDX_NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+
+PUBLISHED_PIXELS = {
+    "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757": "mnist",
+    "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012": "fashion_mnist",
+}
+"""The SHA-256 of a training set's pixels, and whose they are: the files of both have the same names."""
+
 _DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
 
 @dataclass(frozen=True)
-class FileSource:
-    """A data set in files.
+class Download:
+    """How torchvision gets a data set.
 
     Attributes:
         name: popnet's name of it.
         torchvision_class: the class in torchvision.datasets that downloads it.
         folder: where torchvision puts it, below the root.
-        idx: stored as four IDX files; else as torchvision's pickled batches.
-        packaged: a folder outside the root that holds it where a system package is installed.
-        package: that package's name.
     """
 
     name: str
     torchvision_class: str
     folder: str
-    idx: bool = False
+
+
+@dataclass(frozen=True)
+class IdxSource:
+    """A data set in four IDX files.
+
+    Attributes:
+        download: how it is got.
+        folders: other folders below the root that may hold it.
+        packaged: a folder outside the root that holds it where a system package is installed.
+        package: that package's name.
+    """
+
+    download: Download
+    folders: tuple[str, ...]
     packaged: Path | None = None
     package: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.download.name
 
 
 def default_root() -> Path:
@@ -59,49 +80,72 @@ def default_root() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "popnet" / "data"
 
 
-def search_path(source: FileSource, root: Path | None) -> list[Path]:
+def root_named(root: Path | None) -> str:
+    """The end of a sentence that says where a data set was looked for: how another folder is named."""
+    if root is not None:
+        return ""
+    if os.environ.get("POPNET_DATA"):
+        return f"; $POPNET_DATA is {default_root()}"
+    return "; $POPNET_DATA, which is not set, names another folder"
+
+
+def search_path(source: IdxSource, root: Path | None) -> list[Path]:
     """The folders that may hold a data set, in order.
 
     A root that the caller names comes alone; without one, the system's package, then the default root.
     """
+    folders = (source.download.folder, *source.folders)
     if root is not None:
-        return [root / source.folder, root]
+        return [*(root / folder for folder in folders), root]
     packaged = [source.packaged] if source.packaged is not None else []
-    return [*packaged, default_root() / source.folder]
+    return [*packaged, *(default_root() / folder for folder in folders)]
 
 
-def locate(source: FileSource, root: Path | None) -> Path | None:
+def locate(source: IdxSource, root: Path | None) -> Path | None:
     """The first folder of the search path that holds all of the data set's files, unread; or None."""
     for folder in search_path(source, root):
-        if not _missing(source, folder):
+        if not _missing(folder):
             return folder
     return None
 
 
-def how_to_get(source: FileSource, root: Path | None) -> str:
-    """The commands that get a data set."""
+def how_to_fetch(download: Download, root: Path | None) -> str:
+    """The command that downloads a data set."""
     place = "" if root is None else f" --root {root}"
-    fetch_command = f"`popnet data fetch {source.name}{place}`"
-    if source.package is None or root is not None:
-        return f"get it with {fetch_command}"
-    return f"get it with `apt-get install {source.package}` or {fetch_command}"
+    return f"get it with `popnet data fetch {download.name}{place}`"
 
 
-def read(source: FileSource, root: Path | None) -> tuple[Split, Split, tuple[str, ...] | None]:
-    """Read the training set, the test set, and the classes' names where the files hold them.
+def how_to_get(source: IdxSource, root: Path | None) -> str:
+    """All the ways to get a data set, one clause."""
+    fetched = how_to_fetch(source.download, root)
+    if source.package is not None and root is None:
+        fetched = f"get it with `apt-get install {source.package}` or {fetched.removeprefix('get it with ')}"
+    place = (default_root() if root is None else root) / source.folders[0]
+    return f"{fetched}, or put its four IDX files, plain or gzipped, into {place}"
+
+
+def not_found(source: IdxSource, root: Path | None) -> str:
+    """The sentence that says where a data set was looked for, and all the ways to get it."""
+    return f"data set {source.name!r} {_why_not_found(source, root)}: {how_to_get(source, root)}{root_named(root)}"
+
+
+def read(source: IdxSource, root: Path | None) -> tuple[Split, Split]:
+    """Read the training set and the test set.
 
     Raises:
-        DataError: missing (says where it was looked for and how to get it) or damaged.
+        DataError: missing (says where it was looked for and how to get it), damaged, or another data set's.
     """
     folder = locate(source, root)
     if folder is None:
-        raise DataError(f"data set {source.name!r} {_why_not_found(source, root)}: {how_to_get(source, root)}")
-    if source.idx:
-        return _read_idx_split(folder, "train"), _read_idx_split(folder, "test"), None
-    return _read_cifar(source, folder)
+        raise DataError(not_found(source, root))
+    train, test = _read_split(folder, "train"), _read_split(folder, "test")
+    whose = PUBLISHED_PIXELS.get(hashlib.sha256(np.ascontiguousarray(train[0]).data).hexdigest(), source.name)
+    if whose != source.name:
+        raise DataError(f"{folder}: holds the images of data set {whose!r}, and is looked into for {source.name!r}")
+    return train, test
 
 
-def fetch(source: FileSource, root: Path | None) -> Path:
+def fetch(download: Download, root: Path | None) -> Path:
     """Download a data set through torchvision, which verifies checksums; quick where it is already there.
 
     Returns:
@@ -113,7 +157,7 @@ def fetch(source: FileSource, root: Path | None) -> Path:
     destination = default_root() if root is None else root
     import torchvision
 
-    dataset_class = getattr(torchvision.datasets, source.torchvision_class)
+    dataset_class = getattr(torchvision.datasets, download.torchvision_class)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # torchvision sets none, and would wait for ever behind a firewall
     try:
@@ -122,61 +166,42 @@ def fetch(source: FileSource, root: Path | None) -> Path:
             dataset_class(str(destination), train=train, download=True)
     except (OSError, EOFError, HTTPException, RuntimeError) as error:
         raise DataError(
-            f"data set {source.name!r} could not be downloaded to {destination} ({error}); "
-            f"without a connection, copy {destination / source.folder} from a machine that has one"
+            f"data set {download.name!r} could not be downloaded to {destination} ({error}); "
+            f"without a connection, copy {destination / download.folder} from a machine that has one"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
-    return destination / source.folder
+    return destination / download.folder
 
 
-def _missing(source: FileSource, folder: Path) -> list[str]:
-    """What a folder lacks of a data set; inside the pickled batches' folder, torchvision is left to look."""
-    if source.idx:
-        return [name for pair in _IDX_NAMES.values() for name in pair if _find(folder, name) is None]
-    return [] if folder.name == source.folder and folder.is_dir() else [source.folder]
+def _missing(folder: Path) -> list[str]:
+    """Which of the four files a folder lacks."""
+    return [name for pair in IDX_NAMES.values() for name in pair if _find(folder, name) is None]
 
 
-def _why_not_found(source: FileSource, root: Path | None) -> str:
+def _why_not_found(source: IdxSource, root: Path | None) -> str:
     places = search_path(source, root)
-    if source.idx:
-        for folder in places:
-            missing = _missing(source, folder)
-            if len(missing) < 4:
-                return f"is incomplete in {folder}, which lacks {', '.join(missing)} (plain or .gz)"
+    for folder in places:
+        missing = _missing(folder)
+        if len(missing) < 4:
+            return f"is incomplete in {folder}, which lacks {', '.join(missing)} (plain or .gz)"
     return "was not found in " + " and ".join(str(place) for place in places)
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
+    """A file plain or gzipped; some programs write a point in its name, as in `train-images.idx3-ubyte`."""
+    for written in (name, name.replace("-idx", ".idx")):
+        for candidate in (folder / written, folder / f"{written}.gz"):
+            if candidate.is_file():
+                return candidate
     return None
 
 
-def _read_idx_split(folder: Path, split: str) -> Split:
-    image_path, label_path = (_find(folder, name) for name in _IDX_NAMES[split])
+def _read_split(folder: Path, split: str) -> Split:
+    image_path, label_path = (_find(folder, name) for name in IDX_NAMES[split])
     if image_path is None or label_path is None:
         raise DataError(f"{folder} lost its {split} files while they were being read")
     images, labels = read_idx(image_path, dimensions=3), read_idx(label_path, dimensions=1)
     if len(images) != len(labels):
         raise DataError(f"{image_path} holds {len(images)} images, and {label_path} {len(labels)} labels")
     return images[..., np.newaxis], labels.astype(np.int64)
-
-
-def _read_cifar(source: FileSource, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-    import torchvision
-
-    dataset_class = getattr(torchvision.datasets, source.torchvision_class)
-    try:
-        train, test = (dataset_class(str(folder.parent), train=train, download=False) for train in (True, False))
-    except Exception as error:  # a damaged pickle raises anything; torchvision itself a RuntimeError
-        raise DataError(
-            f"data set {source.name!r} in {folder} is incomplete or damaged ({error}): "
-            f"delete that folder, then {how_to_get(source, folder.parent)}"
-        ) from error
-    return _cifar_split(train), _cifar_split(test), tuple(train.classes)
-
-
-def _cifar_split(dataset: Any) -> Split:
-    return np.ascontiguousarray(dataset.data), np.asarray(dataset.targets, dtype=np.int64)

@@ -38,11 +38,12 @@ class PictureImages:
 
     Args:
         pictures: from `native.pictures`.
-        labels: int64 [n].
+        labels: int64 [n], or [m] of those that are chosen.
         mean, std: per channel, of pixels in [0, 1].
         resize: how they are brought to one size; None where they have it.
         name_of: what an error calls a picture.
         threads: that make a batch.
+        numbers: int64 [m], which of the pictures are chosen; None for all.
     """
 
     pictures: native.Pictures
@@ -52,15 +53,26 @@ class PictureImages:
     resize: Resize | None
     name_of: Callable[[int], str]
     threads: int = 1
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def first(self, examples: int) -> PictureImages:
         """The first `examples` of them, without a copy."""
+        if self.numbers is not None:
+            return replace(self, labels=self.labels[:examples], numbers=self.numbers[:examples])
         part = self.pictures
         fewer = native.pictures(part.bytes, part.table[:examples], part.channels)
         return replace(self, pictures=fewer, labels=self.labels[:examples])
+
+    def chosen(self, numbers: Tensor) -> PictureImages:
+        """Those of the numbers `numbers`, int64 [m], in this order, without a copy of the pictures."""
+        return replace(self, labels=self.labels[numbers], numbers=self.among_all(numbers))
+
+    def among_all(self, indices: Tensor) -> Tensor:
+        """The numbers that images have in the whole set, on which what is drawn for them depends."""
+        return indices if self.numbers is None else self.numbers[indices]
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +108,8 @@ class PictureImages:
     def read_decoded(self, requests: Sequence[BatchRequest]) -> Generator[DecodedBatch, None, None]:
         """The batches in turn, for `augmented`. Raises DataError as `read` does."""
         for request in requests:
-            yield DecodedBatch(self.pictures, request.indices, request.indices)
+            numbers = self.among_all(request.indices)
+            yield DecodedBatch(self.pictures, numbers, numbers)
 
     def augmented(self, batch: DecodedBatch, request: BatchRequest, augment: Augment, out: Tensor) -> Tensor:
         """Fill `out`, on the CPU, with the batch that `request` asks for."""
@@ -120,13 +133,14 @@ class PictureImages:
 
         A shift is in pixels of the result, and ends at the picture's border.
         """
+        numbers = self.among_all(indices)
         constants: dict[str, Any] = {"mean": self.mean, "std": self.std, "flip": view.flip, "threads": self.threads}
         with self.named_errors():
             if self.resize is None:
-                return native.picture_view(self.pictures, indices, out, None, **constants, dy=view.dy, dx=view.dx)
+                return native.picture_view(self.pictures, numbers, out, None, **constants, dy=view.dy, dx=view.dx)
             _, side, _ = out.shape[1:]
             framing = native.central_framing(side, side, self.resize.share, view.dy, view.dx)
-            return native.picture_view(self.pictures, indices, out, framing, **constants)
+            return native.picture_view(self.pictures, numbers, out, framing, **constants)
 
     @contextmanager
     def named_errors(self) -> Generator[None, None, None]:

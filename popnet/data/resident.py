@@ -52,6 +52,9 @@ class Images(Protocol):
     def first(self, examples: int) -> Images:
         """The first `examples` of them."""
 
+    def chosen(self, numbers: Tensor) -> Images:
+        """Those of the numbers `numbers`, int64 [m], in this order; each is augmented as it is among all."""
+
     def read(self, requests: Sequence[BatchRequest], augment: Augment, out: Buffers) -> Generator[Tensor, None, None]:
         """The batches in turn, each in the tensor that `out` gives for it, valid until the next is asked for.
 
@@ -69,25 +72,38 @@ class ResidentImages:
 
     Args:
         images: uint8 [n, h, w, c], contiguous.
-        labels: int64 [n].
+        labels: int64 [n], or [m] of those that are chosen.
         mean, std: per channel, of pixels in [0, 1].
+        numbers: int64 [m], which of the images are chosen; None for all.
     """
 
     images: Tensor
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def first(self, examples: int) -> ResidentImages:
         """The first `examples` of them, without a copy."""
-        return ResidentImages(self.images[:examples], self.labels[:examples], self.mean, self.std)
+        if self.numbers is not None:
+            return replace(self, labels=self.labels[:examples], numbers=self.numbers[:examples])
+        return replace(self, images=self.images[:examples], labels=self.labels[:examples])
+
+    def chosen(self, numbers: Tensor) -> ResidentImages:
+        """Those of the numbers `numbers`, int64 [m], in this order, without a copy of the pixels."""
+        there = numbers.to(self.device)
+        return replace(self, labels=self.labels[there], numbers=self._among_all(there))
+
+    def _among_all(self, indices: Tensor) -> Tensor:
+        return indices if self.numbers is None else self.numbers[indices]
 
     def to(self, device: torch.device) -> ResidentImages:
         """A copy on another device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        numbers = None if self.numbers is None else self.numbers.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), numbers=numbers)
 
     def buffer(self, examples: int, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
         """An uninitialised batch [examples, c, h, w] for `training_batch` and `view_batch` to fill."""
@@ -121,7 +137,7 @@ class ResidentImages:
         """
         return native.augment(
             self.images,
-            indices,
+            self._among_all(indices),
             out,
             seed=seed,
             epoch=epoch,
@@ -134,7 +150,14 @@ class ResidentImages:
     def view_batch(self, indices: Tensor, out: Tensor, view: View) -> Tensor:
         """Fill `out` with the normalised images `indices`, each shifted and flipped as `view` says."""
         return native.view(
-            self.images, indices, out, mean=self.mean, std=self.std, dy=view.dy, dx=view.dx, flip=view.flip
+            self.images,
+            self._among_all(indices),
+            out,
+            mean=self.mean,
+            std=self.std,
+            dy=view.dy,
+            dx=view.dx,
+            flip=view.flip,
         )
 
 

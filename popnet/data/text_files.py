@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from popnet.data.files import default_root
+from popnet.data.files import default_root, root_named
 from popnet.data.text import SPLITS, Text, from_lines
 from popnet.errors import DataError
 
@@ -63,6 +63,17 @@ def how_to_get_treebank(root: Path | None) -> str:
     return HOW_TO_GET_TREEBANK.format(folder=treebank_search_path(root)[0])
 
 
+def not_found_treebank(root: Path | None) -> str:
+    """The sentence that says where it was looked for, or what is missing there, and how to get it."""
+    places = treebank_search_path(root)
+    for place in places:
+        lacking = [file for file in TREEBANK_FILES.values() if not (place / file).is_file()]
+        if len(lacking) < len(TREEBANK_FILES):
+            return f"data set 'ptb' is incomplete in {place}, which lacks {', '.join(lacking)}"
+    where = " and ".join(map(str, places))
+    return f"data set 'ptb' was not found in {where}: {how_to_get_treebank(root)}{root_named(root)}"
+
+
 def read_treebank(root: Path | None) -> Text:
     """The Penn Treebank in Mikolov's preparation, checked by its sizes.
 
@@ -71,14 +82,7 @@ def read_treebank(root: Path | None) -> Text:
     """
     folder = locate_treebank(root)
     if folder is None:
-        places = treebank_search_path(root)
-        for place in places:
-            lacking = [file for file in TREEBANK_FILES.values() if not (place / file).is_file()]
-            if len(lacking) < len(TREEBANK_FILES):
-                raise DataError(f"data set 'ptb' is incomplete in {place}, which lacks {', '.join(lacking)}")
-        raise DataError(
-            f"data set 'ptb' was not found in {' and '.join(map(str, places))}: {how_to_get_treebank(root)}"
-        )
+        raise DataError(not_found_treebank(root))
     text = read_folder(folder, "ptb", TREEBANK_FILES)
     parts = (text.train_tokens, text.validation_tokens, text.test_tokens)
     for split, tokens in zip(SPLITS, parts):

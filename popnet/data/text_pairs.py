@@ -14,6 +14,7 @@ together again. So sentences share everything with images: loaders, seeds, store
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ def text_pairs(
     tokenizer: str,
     length: int = 128,
     evaluate: Literal["validation", "test", "both"] = "both",
+    parts: Sequence[Mapping[str, int]] | None = None,
     name: str = "text_pairs",
 ) -> Dataset:
     """Read and tokenise pairs of sentences with labels.
@@ -50,18 +52,21 @@ def text_pairs(
             sentence2 and label, or MRPC's own: `#1 String`, `#2 String` and `Quality`.
         tokenizer: a local folder that `transformers` can load a tokenizer from. Nothing is downloaded.
         length: tokens of a pair; longer pairs are cut, the longer sentence first, shorter ones padded.
-        evaluate: what is predicted. `both` puts the validation pairs first, then the test pairs, so that choosing runs
-            by the first and judging them by the second (`theory.lucky_gain`) is a slice of the predictions.
+        evaluate: what is predicted. `both` puts the validation pairs first, then the test pairs.
+        parts: how many pairs there are of each, as [{validation: 408}, {test: 1725}]: it is checked, and rows of an
+            experiment can be measured on one of them (`part: test`).
         name: what tables call it.
 
     Raises:
-        DataError: a file is missing or a row is incomplete; the message names it.
+        DataError: a file is missing, a row is incomplete, or there are other pairs than `parts` says; the message names
+            it.
         ConfigError: `transformers` is not installed, or there is no tokenizer in the folder.
     """
     root = Path(folder)
-    parts = ["validation", "test"] if evaluate == "both" else [evaluate]
+    parts_read = ["validation", "test"] if evaluate == "both" else [evaluate]
     train = _read(root, "train")
-    tests = [_read(root, part) for part in parts]
+    tests = [_read(root, part) for part in parts_read]
+    _check_parts(root, parts, {part: len(pairs[2]) for part, pairs in zip(parts_read, tests, strict=True)})
     test: Pairs = ([], [], [])
     for first, second, labels in tests:
         test[0].extend(first)
@@ -71,6 +76,13 @@ def text_pairs(
     arrays = [(encode(loaded, first, second, length), np.array(labels)) for first, second, labels in (train, test)]
     byte = (1 / 255,) * 3
     return from_arrays(*arrays[0], *arrays[1], name=name, mean=(0.0, 0.0, 0.0), std=byte)
+
+
+def _check_parts(folder: Path, parts: Sequence[Mapping[str, int]] | None, found: Mapping[str, int]) -> None:
+    told = [{str(name): int(count) for name, count in part.items()} for part in parts or []]
+    there = [{name: count} for name, count in found.items()]
+    if parts is not None and told != there:
+        raise DataError(f"{folder}: holds {there}, and `parts` says {told}: correct `parts`, or bring the other files")
 
 
 def encode(tokenizer: Any, first: list[str], second: list[str], length: int) -> NDArray[np.uint8]:

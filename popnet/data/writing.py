@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +15,12 @@ from PIL import Image
 
 from popnet.data.beton import Encoded, write_beton
 from popnet.data.datasets import Dataset, load
-from popnet.data.picture_sets import PictureDataset, PictureSource, class_folders, folder_pictures
+from popnet.data.decoding import in_order
+from popnet.data.folders import class_folders, folder_pictures
+from popnet.data.picture_sets import PictureDataset, PictureSource
 from popnet.errors import ConfigError, DataError, nearest
 
 _ENCODINGS = ("keep", "raw", "jpeg")
-_AHEAD = 256  # images that are encoded before they are written
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,15 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Written:
-    """A file that was written: how many images, how many bytes, and the bytes' SHA-256."""
+    """A file that was written: how many images, how many bytes, and the bytes' SHA-256.
+
+    `notes`: sentences, what was left out or is not as one may expect.
+    """
 
     examples: int
     size: int
     checksum: str
+    notes: tuple[str, ...] = ()
 
 
 def write(
@@ -90,12 +93,12 @@ def write(
         raise ConfigError(f"{dataset}: images of {images.channels} channel(s) cannot be JPEGs here: use encoding raw")
     checksum = write_beton(
         path,
-        _ordered(partial(_encoded, images, encoding), count),
+        in_order(partial(_encoded, images, encoding), count),
         images.labels,
         images.channels,
         progress=lambda done: progress(done, count),
     )
-    return Written(count, path.stat().st_size, checksum)
+    return Written(count, path.stat().st_size, checksum, tuple(images.notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,10 @@ class _Arrays:
     @property
     def channels(self) -> int:
         return int(self.images.shape[3])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def encoded(self, index: int) -> Encoded:
         image = self.images[index]
@@ -160,19 +167,3 @@ def _scaled(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     planes = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.BOX) for c in range(channels)]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
-
-
-def _ordered(encode: Callable[[int], Encoded], count: int) -> Iterator[Encoded]:
-    """The images in order, encoded by as many threads as there are cores, a little ahead of the writing."""
-    pending: deque[Future[Encoded]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for index in range(count):
-                pending.append(pool.submit(encode, index))
-                if len(pending) > _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

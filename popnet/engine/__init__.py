@@ -17,7 +17,8 @@ import torch
 
 from popnet import config, protocol
 from popnet.config import Experiment, Recipe
-from popnet.data import Dataset, PictureDataset, Text
+from popnet.data import Dataset, PictureDataset, Text, missing
+from popnet.data.choice import described, in_order_of_class
 from popnet.engine.devices import available_cores, platform, visible_gpus
 from popnet.engine.journal import Journal
 from popnet.engine.language import check_language_model, language_prediction_bytes
@@ -27,7 +28,7 @@ from popnet.engine.pictures import Shared, check_loader, image_shape, share_any
 from popnet.engine.progress import Reporter, Silent
 from popnet.engine.sharing import load_component, target_labels
 from popnet.engine.training import Executor, Training, kept_views, missing_members
-from popnet.errors import ConfigError, PopnetError, StoreError, nearest
+from popnet.errors import ConfigError, DataError, PopnetError, StoreError, nearest
 from popnet.protocol import Member, Plan, steps_per_epoch
 from popnet.results.stores.divergence import divergence_table
 from popnet.results.stores.language_populations import language_table
@@ -88,9 +89,10 @@ class Result:
     def table(self, name: str | None = None) -> pd.DataFrame:
         """The table of one measure, by default the main one: a row for each variant, indexed by `variant`, in order.
 
-        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed and marks. Of
-        `language`: those of `popnet.metrics.LanguageVariability`, and the same. Of `similarity`: the mean linear CKA of
-        each layer over all pairs of members. `divergence` has a row for each variant, member and epoch, see
+        Columns of `variability`: the fields of `popnet.metrics.Variability`, then population, failed, diverged and
+        marks. Of `language`: those of `popnet.metrics.LanguageVariability`, and the same. Of `similarity`: the mean
+        linear CKA of each layer over all pairs of members, with its noise floor. `divergence` has a row for each
+        variant, member and epoch, see
         `popnet.results.stores.divergence`.
         """
         name = self.main_table if name is None else name
@@ -159,12 +161,14 @@ def run(
         ConfigError, DataError, StoreError: before any training, whatever is wrong.
         Interrupted: Ctrl-C or SIGTERM; what is finished is kept.
     """
-    wanted = plan(experiment, "cpu" if executor == "ray" and device == "auto" else device)
-    experiment = wanted.experiment
+    if not isinstance(experiment, Experiment):
+        experiment = config.load(experiment)
+    with _missing_data_named(experiment):
+        wanted = plan(experiment, "cpu" if executor == "ray" and device == "auto" else device)
+        _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
+        gpus = _gpus(wanted, workers, executor, experiment.cohort if cohort is None else cohort)
     recipes = {m.recipe.digest: m.recipe for m in wanted.members}
     threads = max(recipe.threads for recipe in recipes.values())
-    _check_arguments(wanted, workers, executor, checkpoint_minutes, hang_minutes)
-    gpus = _gpus(wanted, workers, executor, experiment.cohort if cohort is None else cohort)
     datasets = _load(recipes)
     _check_models(wanted, datasets)
     steps = {
@@ -176,8 +180,11 @@ def run(
     opened.lock(wait, reporter.message)
     try:
         opened.remove_leftovers()
+        _identify(datasets, reporter)
         opened.register(
-            experiment, {recipe.dataset.identity: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()}
+            experiment,
+            {recipe.dataset.identity: datasets[_dataset_key(recipe)].digest for recipe in recipes.values()},
+            _training_sets(recipes.values(), datasets, reporter),
         )
         if verify:
             set_damage_aside(opened, {m.id for m in wanted.members}, reporter.message)
@@ -311,9 +318,63 @@ def _dataset_key(recipe: Recipe) -> str:
 
 
 def _load(recipes: Mapping[str, Recipe]) -> dict[str, AnyDataset]:
-    """Each data set once. Raises ConfigError or DataError."""
+    """Each data set once. Raises ConfigError, or DataError with what is wrong of all of them."""
     each = {_dataset_key(recipe): recipe for recipe in recipes.values()}
-    return {key: load_component(r.dataset, language=r.language is not None) for key, r in each.items()}
+    made: dict[str, AnyDataset] = {}
+    problems: list[str] = []
+    for key, r in each.items():
+        try:
+            made[key] = load_component(r.dataset, language=r.language is not None)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(dict.fromkeys(problems)))
+    return made
+
+
+@contextmanager
+def _missing_data_named(experiment: Experiment) -> Iterator[None]:
+    """Where the block finds that an experiment cannot be run here, say too which of its data sets are not here."""
+    try:
+        yield
+    except ConfigError as error:
+        recipes = [experiment.recipe, *(experiment.recipe_of(variant) for variant in experiment.variants)]
+        named = {_dataset_key(recipe): recipe.dataset for recipe in recipes if recipe.dataset.name is not None}
+        absent = [missing(str(dataset.name), dataset.kwargs.get("root")) for dataset in named.values()]
+        sentences = [sentence for sentence in dict.fromkeys(absent) if sentence is not None]
+        if not sentences:
+            raise
+        raise ConfigError("; ".join([str(error), *sentences])) from error
+
+
+def _identify(datasets: Mapping[str, AnyDataset], reporter: Reporter) -> None:
+    """Find the digests of pictures in files, which takes a while, and say what their user should know of them."""
+    for dataset in datasets.values():
+        if isinstance(dataset, PictureDataset):
+            dataset.identify(reporter.message)
+        for note in () if isinstance(dataset, Text) else dataset.notes:
+            reporter.message(note)
+
+
+def _training_sets(
+    recipes: Collection[Recipe], datasets: Mapping[str, AnyDataset], reporter: Reporter
+) -> dict[str, tuple[int, bool]]:
+    """What a store keeps of each training set that a recipe takes a part of; a part that is drawn is said, too."""
+    facts = {}
+    said = set()
+    for recipe in recipes:
+        dataset, examples = datasets[_dataset_key(recipe)], recipe.train_examples
+        if examples is None or isinstance(dataset, Text):
+            continue
+        drawn = in_order_of_class(dataset.train_labels)
+        facts[recipe.dataset.identity] = len(dataset.train_labels), drawn
+        if drawn and examples < len(dataset.train_labels):
+            said.add(
+                f"data set {recipe.dataset.label}: {described(dataset.train_labels, examples)}, as they lie by class"
+            )
+    for line in sorted(said):
+        reporter.message(line)
+    return facts
 
 
 def _examples(recipe: Recipe, dataset: AnyDataset) -> int:

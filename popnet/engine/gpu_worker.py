@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from popnet.config import Recipe
+from popnet.data.choice import part_of
 from popnet.data.feeding import DevicePictures, Feed
 from popnet.data.pictures import PictureImages
 from popnet.data.resident import Images, ResidentImages
@@ -47,6 +47,7 @@ class GpuWorker:
     ) -> None:
         self._connection, self._shared = connection, data
         self._opened: dict[Hashable, tuple[Images | Feed, Images]] = {}
+        self._chosen: dict[tuple[str, int], Images] = {}
         self._rack = Rack(_DEVICE)
         self._sized = size is not None
         self._cohort = Cohort(size or 1, self._open, self._train, connection.send, self._announce)
@@ -135,7 +136,16 @@ class GpuWorker:
                 yield fed, test, classes
             return
         examples = job.member.recipe.train_examples
-        yield train if examples is None else train.first(examples), test, classes
+        yield train if examples is None else self._part(job.dataset, train, examples), test, classes
+
+    def _part(self, dataset: str, train: Images, examples: int) -> Images:
+        """The training images of recipes with `train_examples`, made once."""
+        with EXCLUSIVE:
+            key = dataset, examples
+            if key not in self._chosen:
+                self._chosen[key] = part_of(train, examples)
+                torch.cuda.synchronize(_DEVICE)
+            return self._chosen[key]
 
     def _open_data(self, job: Job) -> tuple[Images | Feed, Images]:
         """Images in the device's memory, one copy for all recipes; or what reads a recipe's pictures for it."""
@@ -144,14 +154,14 @@ class GpuWorker:
             train, test = images_for(recipe, *self._shared[job.dataset])
             key = (job.dataset, recipe.digest) if isinstance(train, PictureImages) else job.dataset
             if key not in self._opened:
-                fed = Feed(_first(train, recipe), _DEVICE) if isinstance(train, PictureImages) else _on_device(train)
+                fed = (
+                    Feed(part_of(train, recipe.train_examples), _DEVICE)
+                    if isinstance(train, PictureImages)
+                    else _on_device(train)
+                )
                 self._opened[key] = fed, _on_device(test)
                 torch.cuda.synchronize(_DEVICE)
             return self._opened[key]
-
-
-def _first(train: PictureImages, recipe: Recipe) -> PictureImages:
-    return train if recipe.train_examples is None else train.first(recipe.train_examples)
 
 
 def _on_device(images: Images) -> Images:

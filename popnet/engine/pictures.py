@@ -19,6 +19,7 @@ from popnet.config import Recipe, Resize
 from popnet.data import Dataset, PictureDataset, Text
 from popnet.data.beton import Beton, open_beton
 from popnet.data.ffcv import FfcvImages, check_ffcv
+from popnet.data.picture_digests import Decoded, stored_digest
 from popnet.data.picture_sets import BetonPictures, PictureSource, check_jpeg_library
 from popnet.data.pictures import PictureImages, uniform_pictures
 from popnet.data.resident import Images, ResidentImages
@@ -164,7 +165,7 @@ def _own_file(dataset: Dataset | PictureDataset) -> Beton:
 def _difference(file: Beton, dataset: Dataset | PictureDataset) -> str | None:
     """What the file's images differ in from the training set's; None where they are the same.
 
-    Of pictures in folders, sizes in pixels and bytes are compared, not the bytes, which would all have to be read.
+    Pictures are compared as they are stored, byte by byte; of many, by digests that are kept (`stored_digest`).
     """
     labels = dataset.train_labels
     if len(file.labels) != len(labels):
@@ -174,7 +175,8 @@ def _difference(file: Beton, dataset: Dataset | PictureDataset) -> str | None:
     if isinstance(dataset, PictureDataset):
         if file.channels != dataset.train.channels or not np.array_equal(file.table[:, 1:], dataset.train.table[:, 1:]):
             return "its images are of other sizes or encodings"
-        return None
+        same = file.path.resolve() in _resolved(dataset.train) or _stored_digest(file) == dataset.train_stored_digest
+        return None if same else "its pictures are others"
     shape = dataset.train_images.shape[1:]
     if file.channels != shape[2] or (file.table[:, 2:4] != shape[:2]).any() or file.table[:, 4].any():
         height, width = file.table[0, 2:4]
@@ -184,6 +186,20 @@ def _difference(file: Beton, dataset: Dataset | PictureDataset) -> str | None:
         if not np.array_equal(data[offset : offset + size], image.reshape(-1)):
             return "its pixels are others"
     return None
+
+
+def _resolved(source: PictureSource) -> set[Path]:
+    return {path.resolve() for path in source.files} if isinstance(source, BetonPictures) else set()
+
+
+def _stored_digest(file: Beton) -> str:
+    seen = file.path.stat()
+    return _stored_digest_at(file.path, (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
+
+
+@lru_cache(maxsize=4)  # recipes of one run read one file
+def _stored_digest_at(path: Path, seen: tuple[int, ...]) -> str:
+    return stored_digest(BetonPictures(open_beton(path)))
 
 
 def reads_files(recipes: Iterable[Recipe], dataset: Dataset | PictureDataset) -> bool:
@@ -202,7 +218,7 @@ def reads_files(recipes: Iterable[Recipe], dataset: Dataset | PictureDataset) ->
     if names == {"ffcv"}:
         parts = [dataset.test]  # the training set is in loader.path
     needed = sum(int((p.table[:, 2] * p.table[:, 3]).sum()) * p.channels for p in parts)
-    limit = int(_SHARE_OF_MEMORY * available_memory())
+    limit = int(_SHARE_OF_MEMORY * (available_memory() + dataset.kept_bytes))
     if needed <= limit:
         return False
     if from_file and "resident" not in names:
@@ -216,7 +232,7 @@ def reads_files(recipes: Iterable[Recipe], dataset: Dataset | PictureDataset) ->
 
 
 def share_pictures(dataset: PictureDataset, labels_digest: str, from_files: bool, train: bool = True) -> SharedPictures:
-    """Decode what is to be resident into shared memory.
+    """Decoded pictures into shared memory, but for what stays in files; what the data set kept of them it gives away.
 
     Args:
         from_files: leave what lies in .beton files there.
@@ -225,6 +241,7 @@ def share_pictures(dataset: PictureDataset, labels_digest: str, from_files: bool
     Raises:
         DataError: a picture that cannot be read, named.
     """
+    mean, std = (tuple(float(value) for value in values) for values in (dataset.mean, dataset.std))
     arrays: dict[str, NDArray[Any]] = {}
     files: list[Path | None] = []
     for part, source in (("train", dataset.train), ("test", dataset.test)):
@@ -233,28 +250,14 @@ def share_pictures(dataset: PictureDataset, labels_digest: str, from_files: bool
             files.append(source.file.path)
             continue
         files.append(None)
-        wanted = train or part == "test"
-        arrays[f"{part}_bytes"], arrays[f"{part}_table"] = _decoded(source) if wanted else _nothing()
-    mean, std = (tuple(float(value) for value in values) for values in (dataset.mean, dataset.std))
+        decoded = dataset.take(part) if train or part == "test" else _nothing()
+        arrays[f"{part}_bytes"], arrays[f"{part}_table"] = decoded.pixels, decoded.table
+    dataset.forget()
     return SharedPictures(share_arrays(arrays), (files[0], files[1]), dataset.classes, mean, std, labels_digest)
 
 
-def _nothing() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    return np.zeros(1, np.uint8), np.zeros((0, 5), np.int64)
-
-
-def _decoded(source: PictureSource) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    table = source.table.copy()
-    table[:, 1] = table[:, 2] * table[:, 3] * source.channels
-    table[:, 0] = np.cumsum(table[:, 1]) - table[:, 1]
-    table[:, 4] = 0
-    pixels = np.empty(int(table[:, 1].sum()), np.uint8)
-    for index, (offset, size, height, width, _) in enumerate(table):
-        picture = source.decoded(index)
-        if picture.shape[:2] != (height, width):
-            raise DataError(f"{source.name_of(index)}: changed its size while it was read")
-        pixels[offset : offset + size] = picture.reshape(-1)
-    return pixels, table
+def _nothing() -> Decoded:
+    return Decoded(np.zeros(1, np.uint8), np.zeros((0, 5), np.int64))
 
 
 def images_for(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from popnet.config import refuse_imports
+from popnet.config import Recipe, refuse_imports
 from popnet.data import PictureDataset
 from popnet.data.beton import open_beton
 from popnet.data.feeding import DevicePictures
@@ -24,7 +24,7 @@ from popnet.data.pictures import PictureImages
 from popnet.engine.devices import platform
 from popnet.engine.pictures import encoded_pictures, image_shape
 from popnet.engine.sharing import load_component
-from popnet.errors import ConfigError, DataError
+from popnet.errors import ConfigError, DataError, StoreError
 from popnet.protocol import ORIGINAL, Member
 from popnet.results.stores.rows import stored_population
 from popnet.store import Store
@@ -41,6 +41,7 @@ def predict(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     allow_import: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> NDArray[np.float64]:
     """Test the runs of a store's row on other pictures, and write the classes that they predict.
 
@@ -56,6 +57,7 @@ def predict(
         force: overwrite.
         allow_import: run the code that the store's recipe names by `import:`; stores can come from anybody.
         progress: is called with the numbers of runs tested and to test.
+        tell: is told what of the pictures was left out, or is not as one may expect.
 
     Returns:
         The runs' accuracies in percent, float64 [runs].
@@ -74,7 +76,10 @@ def predict(
     dataset = load_component(members[0].recipe.dataset)
     if not isinstance(dataset, PictureDataset):
         raise ConfigError(f"{source}: trained on {dataset.name!r}, and other test sets are for pictures in files")
+    _check_training_set(store, members[0].recipe, dataset)
     test = _labelled(dataset, pictures, mapping)
+    for note in test.notes:
+        tell(note)
     kind = torch.device("cpu" if platform(device).device.startswith("cpu") else "cuda")
     recipe, opened = members[0].recipe, encoded_pictures(test)
     constants = dataset.mean, dataset.std, recipe.resize, opened.name_of, recipe.loader.workers
@@ -99,6 +104,22 @@ def _check_weights(store: Store, members: list[Member]) -> None:
         raise ConfigError(f"{store.path}: keeps no weights: train with `recipe.keep=[predictions,weights]`")
     if recipe.schedule.cycles > 1:
         raise ConfigError(f"{store.path}: predicts by snapshots, of whose weights the last alone is kept")
+
+
+def _check_training_set(store: Store, recipe: Recipe, dataset: PictureDataset) -> None:
+    """That the training set, whose mean and std normalise other pictures too, is the one that the store was made with.
+
+    Of one that is too large to be decoded, mean and std are none of its own, and nothing is read.
+    """
+    if dataset.is_large:
+        return
+    made_with = store.datasets().get(recipe.dataset.identity, dataset.digest)
+    dataset.forget()
+    if made_with != dataset.digest:
+        raise StoreError(
+            f"{store.path}: was trained with other data under the name {recipe.dataset.label!r} (digest "
+            f"{made_with[:12]} there, {dataset.digest[:12]} now), whose mean and std are needed: bring those back"
+        )
 
 
 def _labelled(dataset: PictureDataset, pictures: Path, mapping: Path | None) -> PictureSource:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from safetensors.torch import save as serialise
 
+from popnet.data.choice import part_of
 from popnet.engine import checkpoints
 from popnet.engine.jobs import Checkpointed, Done, Event, Failed, Job, Noted, Progressed, Stepped
 from popnet.engine.pictures import Shared, images_for
@@ -112,7 +113,7 @@ def _trainer(job: Job, shared: Shared, resident: Any) -> AnyTrainer:
     if isinstance(shared, SharedText):
         return LanguageTrainer(job.member, resident if examples is None else resident.first(examples))
     train, test = images_for(job.member.recipe, shared, resident)
-    return Trainer(job.member, train if examples is None else train.first(examples), test, shared.classes, job.views)
+    return Trainer(job.member, part_of(train, examples), test, shared.classes, job.views)
 
 
 def _train(job: Job, trainer: AnyTrainer, labels: str, files: Files, emit: Emit, began: float) -> Finished | None:

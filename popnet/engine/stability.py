@@ -12,7 +12,7 @@ from popnet.engine.progress import Reporter
 from popnet.errors import ConfigError, TrainingError, nearest
 from popnet.metrics.precision import METRICS, Precision
 from popnet.metrics.theory.variance import Estimate
-from popnet.results.stores.populations import finished_members, population_logits
+from popnet.results.stores.populations import finished_members, population_labels, population_logits
 
 DEFAULT_TARGETS: Mapping[str, float] = {"accuracy_mean": 0.5, "accuracy_sd": 0.5, "disagreement": 1.0}
 """Widths of 95% intervals, in points of a percent."""
@@ -97,7 +97,7 @@ def stability(
         if len(members) // chosen.ensemble < 4:
             raise TrainingError(f"{chosen.name}: only {len(members)} of {runs} runs could be trained")
         logits = population_logits(result.store, population, members)
-        precision = Precision(logits, result.store.labels(members[0].id), tuple(targets))
+        precision = Precision(logits, population_labels(result.store, population, members), tuple(targets))
         for count in range(looked_at + 1, len(logits) + 1):
             for metric, target in targets.items():
                 estimate = precision.interval(metric, count, confidence)

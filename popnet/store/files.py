@@ -109,6 +109,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise StoreError(f"{path}: cannot be read: {error}") from None
 
 
+def mapped_tensor(path: Path, name: str) -> Tensor | None:
+    """One tensor of a safetensors file, read from the file only as it is looked at; None where it holds none so named.
+
+    It is aligned as the file is, which may change the last bits of what torch computes from it as it lies. Raises
+    StoreError.
+    """
+    try:
+        check_safetensors(path)
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from None
+
+
 def tensor_shapes(path: Path) -> dict[str, tuple[list[int], str]]:
     """The shapes and types (F32, I64, ...) of the tensors in a safetensors file, by name. Raises StoreError."""
     try:

@@ -173,8 +173,17 @@ class Store:
         """Whether a run has it now, this process's own included."""
         return self._lock.taken()
 
-    def register(self, experiment: Experiment, datasets: Mapping[str, str]) -> None:
+    def register(
+        self,
+        experiment: Experiment,
+        datasets: Mapping[str, str],
+        training_sets: Mapping[str, tuple[int, bool]] | None = None,
+    ) -> None:
         """Enter an experiment and the digests of its data sets.
+
+        Args:
+            training_sets: of the data sets that recipes take a part of, how many training examples there are, and
+                whether the part is drawn by a shuffle.
 
         Raises:
             StoreError: the store holds another recipe, or other data, under the same name.
@@ -183,7 +192,17 @@ class Store:
             "recipe": experiment.recipe.canonical(),
             "experiment": experiment.model_dump(mode="json", by_alias=True),
         }
+        if training_sets:
+            entry["training_sets"] = {name: list(facts) for name, facts in training_sets.items()}
         self.enter({experiment.name: entry}, datasets)
+
+    def training_set(self, experiment: str, dataset: str) -> tuple[int, bool] | None:
+        """What `register` was told of an experiment's training set; None where a store does not know it."""
+        entered = self.entered().get(experiment, {}).get("training_sets")
+        facts = entered.get(dataset) if isinstance(entered, dict) else None
+        if not isinstance(facts, list) or [type(fact) for fact in facts] != [int, bool]:
+            return None
+        return facts[0], facts[1]
 
     def enter(self, experiments: Mapping[str, Mapping[str, Any]], datasets: Mapping[str, str]) -> None:
         """Enter experiments as store.json holds them, each with its recipe, in place of those of the same names.

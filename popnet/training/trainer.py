@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
+from popnet.data.choice import part_of
 from popnet.data.resident import BatchRequest, Images
 from popnet.errors import StoreError, TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
@@ -189,11 +190,14 @@ class Trainer:
         return torch.stack(self._trajectory) if self._trajectory else torch.zeros(0, 0)
 
     def features(self) -> dict[str, Tensor]:
-        """What the recipe's `features.layers` give for the first test images: float32 [examples, ...] by layer."""
+        """What the recipe's `features.layers` give for some test images: float32 [examples, ...] by layer.
+
+        The first ones, or, of a test set in order of class, those of a fixed shuffle (`popnet.data.choice`).
+        """
         spec = self.recipe.features
         if spec is None:
             return {}
-        test = self._test.first(min(spec.examples, len(self._test)))
+        test = part_of(self._test, min(spec.examples, len(self._test)))
         return captured(self.model, spec.layers, lambda: self._predict(self.views[:1], test))
 
     def checkpoint(self) -> dict[str, Tensor]:
