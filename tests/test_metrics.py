@@ -191,3 +191,21 @@ def test_variability_reduction_reproduces_both_published_columns():
         metrics.variability_reduction(single, single, correlation="other")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mitigated has no spearman"):
         metrics.variability_reduction(single, {"accuracy_sd": 1.0, "cross_entropy_sd": 1.0, "disagreement": 1.0})
+
+
+def test_members_at_chance_or_that_know_less_than_nothing_are_marked():
+    labels = np.arange(10_000) % 10
+    right = np.eye(10, dtype=np.float32)[labels]
+    wrong = np.roll(right, 1, axis=1)
+    by_count = [np.where(np.arange(10_000)[:, None] < count, right, wrong) for count in (10_000, 1_090, 1_091)]
+    surely_wrong = np.where(np.arange(10_000)[:, None] < 6_000, 1e3 * right, 1e3 * wrong)
+    nothing = np.zeros_like(right)
+    logits = np.stack([*by_count, surely_wrong, nothing]).astype(np.float32)
+    assert metrics.cross_entropy(logits, labels)[3] > 100, "60% right, and the loss of what diverged"
+    assert metrics.diverged(logits, labels).tolist() == [False, True, True, True, True]
+    unsure = np.stack([0.01 * image for image in by_count]).astype(np.float32)
+    assert metrics.diverged(unsure, labels).tolist() == [False, True, False], "1,090 of 10,000 are three deviations"
+    assert metrics.diverged(unsure[:, :20], labels[:20]).tolist() == [False, False, False]
+    assert not metrics.diverged(np.zeros((2, 5, 1), np.float32), np.zeros(5, np.int64)).any(), (
+        "one class is always right"
+    )

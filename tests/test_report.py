@@ -110,3 +110,30 @@ def test_small_numbers_do_not_vanish():
 def test_a_published_table_without_these_variants_says_so():
     text = printed(table(Mine=ROW), published=published("summers_dinneen_2021.table1"))
     assert "No row of the published table bears" in text
+
+
+@pytest.mark.parametrize(
+    ("sd", "error", "printed_as"),
+    [
+        (1.2345e9, 3.21e8, "1.2e+09±3e+08"),
+        (1357.123, 250.6, "1357.1±250.60"),
+        (13.571, 2.5, "13.571±2.5000"),
+        (1e-7, 3e-8, "1e-07±3e-08"),
+        (float("inf"), float("nan"), "inf"),
+    ],
+)
+def test_no_number_takes_more_than_its_column(sd, error, printed_as):
+    row = {**ROW, "cross_entropy_sd": sd, "cross_entropy_sd_error": error, "diverged": 2, "marks": ["2 of 8 diverged"]}
+    lines = printed(table(Diverging=row, Data_Shuffling=ROW)).splitlines()
+    line = next(line for line in lines if line.startswith("Diverging"))
+    assert line.split()[5] == printed_as
+    assert max(map(len, lines)) <= 80
+    assert "97.50" in line, "no column vanishes"
+
+
+def test_members_that_diverged_are_said_to_be_counted():
+    row = {**ROW, "diverged": 2, "marks": ["2 of 8 diverged or learnt nothing: at chance or cross-entropy above ln 10"]}
+    text = " ".join(printed(table(Diverging=row, Data_Shuffling={**ROW, "diverged": 0})).split())
+    assert "¹ 2 of 8 diverged or learnt nothing: at chance or cross-entropy above ln 10" in text
+    assert "1 row holds members that diverged or learnt nothing: their numbers are counted in means and SDs" in text
+    assert "diverged" not in printed(table(Data_Shuffling={**ROW, "diverged": 0}))

@@ -12,12 +12,15 @@ from popnet.config import from_mapping
 from popnet.protocol import Platform
 from popnet.report.beside import beside, published_values, unmatched
 from popnet.report.claims import Evidence, claims_across, claims_of
+from popnet.report.claims.comparable import why_not
 from popnet.report.convergence import convergence, subset_sizes
 from popnet.report.long_form import COLUMNS, long_form
 from popnet.report.measured import Measured, Row, Runs
+from popnet.report.measured_tables import beside_table
 from popnet.report.quantities import IMAGES, Value
 from popnet.report.reductions import READINGS, reduction, rounding_range, with_reductions
-from popnet.report.tables import published
+from popnet.report.scaled import data_name, departures, other_than
+from popnet.report.tables import means_of, published, published_references
 from popnet.report.verdicts import Verdict, at_least, at_most, exactly, ratio
 
 TABLE5 = "summers_dinneen_2021.table5"
@@ -96,16 +99,17 @@ def made(rows, **changes):
             "augment": {"flip": True},
             **changes.pop("recipe", {}),
         },
-        "population": 4,
+        "population": 20,
         "variants": [{"name": name, **keys} for name, (keys, _) in rows.items()],
-        **changes,
     }
-    experiment = from_mapping(content)
+    members, diverged = changes.pop("members", 20), changes.pop("diverged", {})
+    experiment = from_mapping(content | changes)
     built = []
     for variant in experiment.variants:
         numbers = {name: Value(*pair) for name, pair in rows[variant.name][1].items()}
         runs = Runs({"accuracy": np.arange(4.0), "cross_entropy": np.arange(4.0)}, {})
-        built.append(Row(variant, experiment.recipe_of(variant), 4, 4, 4, 0, (), numbers, runs))
+        recipe, lost = experiment.recipe_of(variant), diverged.get(variant.name, 0)
+        built.append(Row(variant, recipe, members, members, 20, 0, (), numbers, runs, diverged=lost))
     return Measured(Path("runs/made"), experiment, PLATFORM, tuple(built))
 
 
@@ -204,7 +208,7 @@ def test_linear_models_are_stable_and_deeper_ones_are_not():
     linear = made(rows, recipe={"model": "linear"})
     claims = judged(linear)
     assert not any("20%" in statement for statement in claims), "no claim is made on the sources of a linear model"
-    stable = next(claim for statement, claim in claims.items() if statement.startswith("Linear models are stable"))
+    stable = next(claim for statement, claim in claims.items() if "differ by about 1e-7" in statement)
     assert stable.measured.verdict is Verdict.HOLDS
     less = next(claim for statement, claim in claims.items() if "has less effect" in statement)
     assert less.measured.verdict is Verdict.HOLDS
@@ -219,10 +223,12 @@ def test_linear_models_are_stable_and_deeper_ones_are_not():
     )
     (across,) = claims_across([Evidence.of(linear, []), Evidence.of(hidden, [])])
     assert across.measured.verdict is Verdict.HOLDS
-    assert "51,000 times" in across.measured.evidence[1][1]
+    assert across.measured.evidence[1][1].endswith("51,000 ± 721 times as much")
     rows["Random Bit Change"] = ({"vary": ["bit"]}, like(reference, "All Nondeterminism Sources", 0.01))
     broken = judged(made(rows, recipe={"model": "linear"}))
-    assert next(c for s, c in broken.items() if "stable" in s).measured.verdict is Verdict.FAILS
+    fails = next(c for s, c in broken.items() if "stable" in s).measured
+    assert fails.verdict is Verdict.FAILS
+    assert "edge of stability" in fails.why, "the paper's claim is of rates below it"
 
 
 def test_mitigations_reduce_and_other_recipes_do_not():
@@ -237,6 +243,10 @@ def test_mitigations_reduce_and_other_recipes_do_not():
             like(TABLE5, "Acc. Ens./Flip-TTA", 0.01),
         ),
         "Longer": ({"vary": "all", "recipe": {"epochs": 2000}}, like(table8, "All Sources/.40/2000 (N=20)", 0.01)),
+        "Momentum 0.99": (
+            {"vary": "all", "recipe": {"optimizer": {"momentum": 0.99, "lr": 0.04}}},
+            like(table8, "All Sources/.40/2000 (N=20)", 0.01),
+        ),
     }
     claims = judged(made(rows, published=[TABLE5]))
     flip = claims["Single/Flip-TTA reduces variability against All Nondeterminism Sources"]
@@ -245,9 +255,11 @@ def test_mitigations_reduce_and_other_recipes_do_not():
     assert flip.measured.evidence[1][1].startswith("17%")
     assert next(c for s, c in claims.items() if "together with" in s).measured.verdict is Verdict.HOLDS
     assert next(c for s, c in claims.items() if "ensemble of two" in s).measured.verdict is Verdict.HOLDS
-    longer = next(c for s, c in claims.items() if s.startswith("Longer does not reduce"))
-    assert longer.measured.verdict is Verdict.HOLDS
-    assert "Appendix D" in longer.where
+    remedies = {s: claim for s, claim in claims.items() if "does not reduce" in s}
+    assert [s.split(" does")[0] for s in remedies] == ["Momentum 0.99"], "longer training is no remedy of Appendix D"
+    (momentum,) = remedies.values()
+    assert momentum.measured.verdict is Verdict.HOLDS
+    assert "Appendix D" in momentum.where
 
 
 def test_onset():
@@ -288,3 +300,290 @@ def test_convergence_ends_at_the_whole_population_and_depends_on_its_size_alone(
 def test_every_printed_table_can_be_set_beside():
     for reference in ("summers_dinneen_2021.table9", "jordan_2024.cifar10_resnet9", TABLE5):
         assert len(published_values(reference)) == len(published(reference))
+
+
+# -- what gets no verdict ----------------------------------------------------------------------------------------------
+
+AS_MUCH = "Changing one weight by one bit gives nearly as much variability as all sources together"
+WITHIN = "All sources are within 20% of each other"
+
+
+def bit_and_all(bit=None, accuracy=90.0, **changes):
+    """Rows of Tables 1 and 3 with small errors; `bit`: keys of the bit row."""
+    mean = {"accuracy_mean": (accuracy, 0.02)}
+    rows = {name: (keys, like(T1, name, 0.001) | mean) for name, keys in SOURCES.items()}
+    rows["Random Bit Change"] = ({"vary": ["bit"], **(bit or {})}, like(T3, "Random Bit Change", 0.001) | mean)
+    return made(rows, **{"published": [T1, T3]} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"accuracy": 89.2}, None),
+        ({"members": 4}, "Random Bit Change has 4 members, and at least 5 are needed"),
+        ({"diverged": {"Random Bit Change": 2}}, "2 of 20 members of Random Bit Change diverged or learnt nothing"),
+        ({"recipe": {"epochs": 0}, "accuracy": 10.0}, "Random Bit Change is not trained: its recipe has 0 epochs"),
+        (
+            {"recipe": {"epochs": 20}, "accuracy": 74.5},
+            "Random Bit Change has not reached the published mean: Accuracy (%) 74.50, and the paper's is 90",
+        ),
+        ({"published": [], "accuracy": 74.5}, "Random Bit Change has not reached the published mean: "),
+        ({"recipe": {"dataset": "fashion_mnist", "epochs": 20}, "accuracy": 74.5}, None),
+        ({"recipe": {"model": "resnet6"}, "accuracy": 74.5}, None),
+    ],
+)
+def test_a_claim_has_a_verdict_only_of_enough_members_of_trained_models(changes, reason):
+    finding = judged(bit_and_all(**changes))[AS_MUCH].measured
+    if reason is None:
+        assert (finding.verdict, finding.why) == (Verdict.HOLDS, "")
+    else:
+        assert finding.verdict is Verdict.NOT_COMPARABLE
+        assert finding.why.startswith(reason)
+        assert finding.evidence, "the numbers are shown"
+
+
+def test_a_perplexity_is_compared_with_its_published_mean_too():
+    model = {"name": "qrnn", "kwargs": {"embedding": 256, "hidden": 512, "layers": 3}}
+    model = {"dataset": "ptb", "model": model, "optimizer": {"name": "sgd", "lr": 30.0}, "language": {}}
+    reference = "summers_dinneen_2021.table2"
+    for perplexity, reached in ((78.0, True), (122.0, False)):
+        numbers = {"ppl_mean": (perplexity, 0.05), "ppl_sd": (0.19, 0.01)}
+        rows = {"Stochastic Operations": ({"vary": ["stochastic"]}, numbers)}
+        measured = made(rows, recipe=model | {"augment": {}, "epochs": 100}, published=[reference])
+        why = why_not(measured, measured.rows, any_network=True)
+        assert (why is None) is reached
+        assert why is None or why.endswith("PPL 122.00, and the paper's is 75.49")
+
+
+def test_unless_a_claim_makes_sense_for_any_network_its_training_must_be_the_paper_s():
+    copies = {"dataset": {"name": "cifar10", "kwargs": {"copy": True}}, "augment": {"crop": 4, "flip": True}}
+    copies |= {"optimizer": {"name": "sgd", "lr": 0.4, "weight_decay": 5e-4, "groups": "released"}}
+    copies |= {"schedule": {"name": "cosine", "warmup_epochs": 3}, "kernels": {"mode": "reorder"}}
+    same = bit_and_all(recipe=copies)
+    assert why_not(same, same.rows) is None, "a copy of the data and the proxy of the kernels are of the same kind"
+    other = bit_and_all(recipe=copies | {"batch_size": 128})
+    assert why_not(other, other.rows, any_network=True) is None
+    assert why_not(other, other.rows).endswith("recipe: batch_size 128 instead of 512")
+
+
+def test_published_means_are_read_by_table_and_by_row():
+    assert means_of(T1, "cuDNN") == {"accuracy_mean": 90.0}
+    assert means_of("summers_dinneen_2021.table6.mnist_cnn") == {"accuracy_mean": 99.14}
+    assert means_of("summers_dinneen_2021.table9", "All Nondeterminism Sources/1000") == {"ppl_mean": 73.0}
+    assert means_of("summers_dinneen_2021.table9", "Acc. Ens./All Sources/1000", whole=False) == {"ppl_mean": 75.0}
+    assert means_of(TABLE5, "Acc. Ens.", whole=False) == {}, "the table's mean is that of single models"
+    assert means_of("reproduction_report.table10_cifar100_resnet34") == {"accuracy_mean": 63}
+    assert not any("means" in reference for reference in published_references())
+    (table, _) = beside(bit_and_all(accuracy=90.3))
+    first = table.pairs[0].cells[0]
+    assert (first.quantity.name, first.published) == ("accuracy_mean", Value(90.0, 0.05, "90.0"))
+    assert first.units == pytest.approx(0.3 / math.hypot(0.05, 0.02))
+
+
+# -- other data, other models ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ({"dataset": "fashion_mnist"}, "Other data: fashion_mnist, and the paper's are cifar10"),
+        ({"model": "resnet6"}, "Another model: resnet6, and the paper's is resnet14"),
+        ({"train_examples": 6000}, "Other data: 6,000 of the training images"),
+    ],
+)
+def test_numbers_of_other_data_or_models_are_not_compared_by_errors(recipe, reason):
+    measured = bit_and_all(recipe=recipe)
+    table, _ = beside(measured)
+    shown = beside_table(table)
+    assert [line.kind for line in shown.lines[:2]] == ["measured", "published"]
+    assert not any(line.kind == "difference" for line in shown.lines)
+    assert shown.notes[0] == f"{reason}: no comparison by errors."
+    lines = long_form([Evidence.of(measured, [table])])
+    beside_published = lines[lines["table"].eq(T1)]
+    assert beside_published["difference_in_errors"].isna().all()
+    assert beside_published["not_comparable"].str.startswith(reason[:5].lower()).all()
+    assert all(claim.published is None for claim in judged(measured).values())
+    assert other_than(measured.experiment, T1)
+
+
+def test_a_copy_of_the_data_and_fewer_epochs_are_compared_and_said():
+    recipe = {"dataset": {"name": "cifar10", "kwargs": {"copy": True}}, "epochs": 100}
+    measured = bit_and_all(recipe=recipe)
+    table, _ = beside(measured)
+    assert math.isfinite(table.pairs[0].cells[1].units)
+    (note, *_) = beside_table(table).notes
+    assert note.startswith(
+        "Not as published: data: CIFAR-10, own copy instead of cifar10; epochs: 100 instead of 500; "
+    )
+    assert note.endswith("members: 20 instead of 100.")
+    assert departures(measured.experiment, "CIFAR-10, JPEG copy")[0] == "data: CIFAR-10, JPEG copy instead of cifar10"
+    jpeg = "9f0a079a3bafe47b86a88f11a86468ba317d971e8b859134b26c288d27fb2265"
+    assert data_name(measured.experiment.recipe.dataset, jpeg) == "CIFAR-10, JPEG copy"
+    assert data_name(measured.experiment.recipe.dataset, "0" * 64) == "CIFAR-10, own copy"
+    assert other_than(measured.experiment, T1) == ""
+
+
+def test_a_row_of_a_published_name_that_varies_something_else_says_so():
+    measured = bit_and_all({"vary": ["init"]})
+    assert any(text == "row Random Bit Change: vary init instead of bit" for text in departures(measured.experiment))
+    _, table = beside(measured)
+    assert "vary init instead of bit" in beside_table(table).notes[0]
+
+
+# -- the papers' claims on other ground --------------------------------------------------------------------------------
+
+
+def test_a_bit_change_in_a_named_tensor_is_the_papers_too():
+    claim = judged(bit_and_all({"perturbation": {"tensor": "bn1.weight"}}))[AS_MUCH]
+    assert claim.measured.verdict is Verdict.HOLDS
+    for other in ({"kind": "scale"}, {"weight": "first"}, {"step": 3}):
+        assert AS_MUCH not in judged(bit_and_all({"perturbation": other})), "Jordan's poke is not"
+
+
+def test_two_sources_are_not_all_of_them():
+    rows = {
+        "Data Shuffling + cuDNN": ({"vary": ["shuffle", "kernels"]}, like(T1, "cuDNN", 0.001)),
+        "Random Bit Change": ({"vary": ["bit"]}, like(T3, "Random Bit Change", 0.001)),
+    }
+    assert AS_MUCH not in judged(made(rows))
+    rows["Everything here"] = ({"vary": ["init", "shuffle"]}, like(T1, "cuDNN", 0.001))
+    assert AS_MUCH not in judged(made(rows)), "the recipe augments"
+    assert AS_MUCH in judged(made(rows, recipe={"augment": {}}))
+
+
+def test_a_bit_that_low_precision_rounds_away_decides_nothing():
+    same = {name: (1.0 if name == "spearman" else 0.0, 0.0) for name in IMAGES}
+    rows = {
+        "All Nondeterminism Sources": ({"vary": "all"}, like(T1, "All Nondeterminism Sources", 0.001)),
+        "Random Bit Change": ({"vary": ["bit"]}, same),
+    }
+    rounded = judged(made(rows, recipe={"precision": "bf16"}))[AS_MUCH].measured
+    assert rounded.verdict is Verdict.NOT_COMPARABLE
+    assert rounded.why == "the runs are equal to the last bit: bf16 rounds the changed bit away"
+    assert judged(made(rows))[AS_MUCH].measured.verdict is Verdict.FAILS
+
+
+def bits(model, sd, error, **changes):
+    numbers = {name: (1.0 if name == "spearman" else 0.0, 0.0) for name in IMAGES} | {"cross_entropy_sd": (sd, error)}
+    changes["recipe"] = {"model": model} | changes.get("recipe", {})
+    measured = made({"Random Bit Change": ({"vary": ["bit"]}, numbers)}, **changes)
+    return Evidence.of(measured, [])
+
+
+@pytest.mark.parametrize(
+    ("linear", "hidden", "verdict", "says"),
+    [
+        ((1e-7, 1e-8), (6.759e-4, 6.8e-5), Verdict.HOLDS, "6,759 ± 959 times as much"),
+        ((1e-7, 1e-8), (5e-6, 5e-7), Verdict.FAILS, "50 ± 7 times as much"),
+        ((1e-7, 1e-8), (1.1e-5, 2e-6), Verdict.OPEN, "110 ± 23 times as much"),
+        ((0.0, 0.0), (0.0, 0.0), Verdict.NOT_COMPARABLE, "0.0000 ± 0.0000"),
+        ((0.0, 0.0), (0.004, 0.0001), Verdict.NOT_COMPARABLE, "0.0040 ± 0.0001"),
+        ((1e-7, 8e-8), (0.004, 0.0001), Verdict.OPEN, "0.0040 ± 0.0001"),
+    ],
+)
+def test_one_hidden_layer_is_orders_of_magnitude_less_stable(linear, hidden, verdict, says):
+    (claim,) = claims_across([bits("linear", *linear), bits("hidden_fc", *hidden)])
+    assert claim.measured.verdict is verdict
+    assert claim.measured.evidence[1][1].endswith(says)
+    assert "the paper observed about 10,000" in claim.statement
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"recipe": {"dataset": "fashion_mnist"}}, "hidden_fc and linear are trained on other data"),
+        ({"recipe": {"epochs": 20}}, "hidden_fc is trained for 20 epochs, and linear for 500"),
+        ({"members": 3}, "Random Bit Change has 3 members, and at least 5 are needed"),
+        ({"diverged": {"Random Bit Change": 1}}, "1 of 20 members of Random Bit Change diverged or learnt nothing"),
+    ],
+)
+def test_linear_and_deeper_models_are_compared_on_equal_terms(changes, why):
+    linear, hidden = bits("linear", 1e-7, 1e-8), bits("hidden_fc", 0.005, 1e-4, **changes)
+    (claim,) = claims_across([linear, hidden])
+    assert (claim.measured.verdict, claim.measured.why) == (Verdict.NOT_COMPARABLE, why)
+    (with_another,) = claims_across([linear, hidden, bits("hidden_conv", 0.005, 1e-4)])
+    assert with_another.measured.verdict is Verdict.HOLDS, "of those that can be compared"
+    assert with_another.about == ("Random Bit Change (linear)", "Random Bit Change (hidden_conv)")
+
+
+def test_the_number_of_the_paper_s_linear_model_is_asked_of_it_alone():
+    far = bits("linear", 3e-5, 1e-6, recipe={"dataset": "fashion_mnist"})
+    (claim,) = claims_of(far)
+    assert claim.statement == "A linear model is stable: after a change of one bit no test prediction changes"
+    assert claim.measured.verdict is Verdict.HOLDS
+    (papers,) = claims_of(bits("linear", 3e-5, 1e-6))
+    assert papers.statement.endswith("and cross-entropies differ by about 1e-7")
+    assert papers.measured.verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"optimizer": {"momentum": 0.0}}, True),
+        ({"optimizer": {"momentum": 0.99, "lr": 0.04}}, True),
+        ({"optimizer": {"name": "adam", "lr": 0.001}}, True),
+        ({"averaging": {"start_epoch": 1}}, True),
+        ({"clip_gradient": 0.1}, True),
+        ({"weight_noise": {"sd": 0.01}}, True),
+        ({}, False),
+        ({"epochs": 2000}, False),
+        ({"optimizer": {"lr": 0.2}}, False),
+        ({"optimizer": {"weight_decay": 0.1}}, False),
+        ({"optimizer": {"momentum": 0.0}, "epochs": 20}, False),
+        ({"clip_gradient": 0.1, "averaging": {}}, False),
+        ({"batch_size": 32}, False),
+        ({"train_examples": 10000}, False),
+    ],
+)
+def test_appendix_d_is_asked_of_the_remedies_that_it_names(changes, remedy):
+    numbers = like(T1, "All Nondeterminism Sources", 0.001)
+    changed = {"vary": ["init", "shuffle"], "recipe": changes}
+    measured = made({"Own": ({"vary": ["init", "shuffle"]}, numbers), "Changed": (changed, numbers)})
+    assert any("does not reduce" in statement for statement in judged(measured)) is remedy
+
+
+def test_what_a_mitigation_costs_in_accuracy_is_said_beside_the_verdict():
+    def rows(accuracy):
+        known = {"Ensemble (N=2)": 75.8, "Acc. Ens.": accuracy}
+        keys = {"Ensemble (N=2)": {"ensemble": 2}, "Acc. Ens.": {"snapshots": 5}}
+        single = like(T1, "All Nondeterminism Sources", 0.001) | {"accuracy_mean": (75.34, 0.22)}
+        mitigated = {
+            name: (
+                {"vary": "all", **keys[name]},
+                like(TABLE5, name, 0.001) | {"accuracy_mean": (known[name], 0.14)},
+            )
+            for name in keys
+        }
+        return {"All Nondeterminism Sources": ({"vary": "all"}, single), **mitigated}
+
+    other = {"dataset": "fashion_mnist", "model": "resnet6"}
+    claims = judged(made(rows(70.28), recipe=other))
+    reduces = claims["Acc. Ens. reduces variability against All Nondeterminism Sources"].measured
+    assert reduces.verdict is Verdict.HOLDS
+    assert reduces.why == "at a lower accuracy: 70.28% (Acc. Ens.) against 75.34%"
+    assert ("Mean accuracy of Acc. Ens.", "70.28 ± 0.14%") in reduces.evidence
+    of_two = next(claim for statement, claim in claims.items() if "ensemble of two" in statement).measured
+    assert of_two.why == "at a lower accuracy: 70.28% (Acc. Ens.) against 75.80%"
+    ensemble = claims["Ensemble (N=2) reduces variability against All Nondeterminism Sources"].measured
+    assert (ensemble.verdict, ensemble.why) == (Verdict.HOLDS, "")
+    assert all(claim.measured.why == "" for claim in judged(made(rows(75.9), recipe=other)).values())
+
+
+def test_onsets_speak_of_the_epochs_that_were_measured():
+    def sd(value):
+        return like(T1, "Data Shuffling", 0.001) | {"accuracy_sd": (value, 0.002)}
+
+    rows = {
+        "Data Shuffling": ({"vary": ["shuffle"]}, sd(0.25)),
+        "from 1": ({"vary": ["shuffle"], "onset": 1}, sd(0.25)),
+        "from 4": ({"vary": ["shuffle"], "onset": 4}, sd(0.0)),
+    }
+    assert not any("sets in" in statement for statement in judged(made(rows, recipe={"epochs": 4}))), (
+        "a quarter is no tenth, and from the last epoch on nothing can vary"
+    )
+    statements = [statement for statement in judged(made(rows, recipe={"epochs": 20})) if "sets in" in statement]
+    assert statements == [
+        "Nondeterminism (Data Shuffling) that sets in after 1 of 20 epochs gives nearly as much variability as from "
+        "the beginning"
+    ]

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from conftest import TINY
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 import popnet
 from popnet.cli.output import check_writable
@@ -25,10 +26,14 @@ from popnet.report.document import METHODS, build
 from popnet.report.files import write
 from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
+from popnet.report.long_form import long_form
 from popnet.report.panels import Line as Series
 from popnet.report.panels import bars, dots, histogram, lines
 from popnet.report.quantities import Value
 from popnet.report.terminal import print_report
+from popnet.report.verdicts import Verdict
+from popnet.results.stores.plans import stored_plans
+from popnet.results.stores.populations import variability_table
 from popnet.store import Store
 
 
@@ -237,12 +242,56 @@ def test_representations_and_twins_have_their_figures_tables_and_claims(depths):
     twins = next(table for table in section.tables if table.caption == "How twins part")
     assert [line.label for line in twins.lines[-5:]] == [f"Twins, epoch {epoch}" for epoch in range(5)]
     cka = evidence[0].measured.rows[0].similarity
-    assert list(cka) == ["fc1", "logits"]
-    assert all(0 < value.value < 1 and value.error > 0 for value in cka.values())
+    assert list(cka.layers) == ["fc1", "logits"]
+    assert all(0 < layer.value.value < 1 and layer.value.error > 0 for layer in cka.layers.values())
     statements = [claim.statement for claim in section.claims]
     assert any("layers differ more than twice as much" in statement for statement in statements)
-    assert any("One changed bit moves the final result" in statement for statement in statements)
-    assert render_html(report)
+    (moved,) = (claim for claim in section.claims if "One changed bit moves the final result" in claim.statement)
+    assert moved.measured.verdict is Verdict.NOT_COMPARABLE, "1e7 is ResNet-14's, after 500 epochs"
+    why = "condition numbers are of ResNet-14 on CIFAR-10 after 500 epochs: other data: synthetic, and the paper"
+    assert why in moved.measured.why
+    page = render_html(report)
+    assert why in page
+    assert escaped("Judged of this network itself, hidden_fc on synthetic: none of the papers trained it") in page
+    assert why in render_latex(report)
+
+
+def test_members_that_diverged_are_marked_and_counted_and_get_no_verdict(reported, tmp_path):
+    folder = Path(shutil.copytree(reported, tmp_path / "diverged"))
+    store = Store(folder)
+    (plan,) = stored_plans(store)
+    (bit,) = (population for population in plan.populations if population.name == "Random Bit Change")
+    path = store.predictions_path(bit.members[1].id)
+    tensors = load_file(path)
+    save_file({**tensors, "predictions": -1e9 * tensors["predictions"]}, path)
+
+    report, evidence = build([folder], figures=False)
+    (row,) = (row for row in evidence[0].measured.rows if row.name == "Random Bit Change")
+    mark = "1 of 6 diverged or learnt nothing: at chance or cross-entropy above ln 3"
+    assert (row.diverged, row.members) == (1, 6)
+    assert mark in row.marks
+    assert row.values["cross_entropy_sd"].value > 1e8, "counted, not dropped"
+    assert sum(row.diverged for row in evidence[0].measured.rows) == 1
+    section = report.sections[0]
+    (line,) = (line for line in section.tables[0].lines if line.label.startswith("Random Bit Change"))
+    assert line.cells[0] == "6 (1 diverged)"
+    assert any(mark in note for note in section.tables[0].notes)
+    (claim,) = (claim for claim in section.claims if "A linear model is stable" in claim.statement)
+    assert claim.measured.verdict is Verdict.NOT_COMPARABLE
+    assert claim.measured.why == "1 of 6 members of Random Bit Change diverged or learnt nothing"
+    console = Console(file=io.StringIO(), width=80)
+    print_report(report, evidence, console)
+    text = console.file.getvalue()
+    assert re.search(r" \d\.\de\+\d\d±\de\+\d\d ", text)
+    reduction = next(part for part in text.split("Beside ") if "Variab" in part and "Table 5" in part)
+    assert "Variability" in reduction, "nine columns fit 80 characters"
+    assert "not comparable" in text
+    assert claim.measured.why in " ".join(text.split())
+    lines = long_form(evidence)
+    assert set(lines.loc[lines["variant"] == "Random Bit Change", "diverged"]) == {1}
+    table = variability_table(plan, store)
+    assert table["diverged"].tolist() == [int(name == "Random Bit Change") for name in table.index]
+    assert mark in table.loc["Random Bit Change", "marks"]
 
 
 def test_a_partly_finished_store_is_reported_as_far_as_it_is(reported, tmp_path):

@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
+from matplotlib.text import Text
 
 import popnet
 from popnet.config import from_mapping
 from popnet.errors import ConfigError
-from popnet.report import measured_figures, theory, theory_figures
+from popnet.report import measured_figures, panels, theory, theory_figures
 from popnet.report.document import build
+from popnet.report.theory_rows import with_theory
+from popnet.report.theory_tables import theory_table
 from popnet.results.found import Runs
 from popnet.results.reading import only
 from popnet.results.reading import read as read_results
+from popnet.results.reduction import of_errors
 from popnet.results.stores.rows import runs_of_store
 
 
@@ -45,6 +49,17 @@ def read(store: Path, *names: str) -> dict[str, Runs]:
     return {name: runs_of_store(f"{store}:{name}") for name in names}
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Only the text of a figure is looked at: writing the glyphs' paths of a dozen is what takes seconds."""
+
+    def texts(figure):
+        return "<svg>" + "".join(f"<text>{text.get_text()}</text>" for text in figure.findobj(Text)) + "</svg>"
+
+    monkeypatch.setattr(theory_figures.figures, "svg", texts)
+    monkeypatch.setattr(panels, "svg", texts)
+
+
 def kinds(populations: dict[str, Runs]) -> dict[str, theory_figures.Drawn]:
     summaries = {
         name: theory.theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()
@@ -66,10 +81,17 @@ def test_reports_of_jordan_s_experiments_show_them(store):
     _, evidence = build([store], figures=False)
     experiment = evidence[0].measured.experiment.model_copy(update={"name": "jordan_tiny"})
     renamed = replace(evidence[0].measured, experiment=experiment)
+    named = with_theory(renamed)
+    assert named.rows[4].values["twin_disagreement"].known, "poked"
+    assert "twin_disagreement" not in named.rows[0].values
+    table = theory_table(named)
+    assert [line.label for line in table.lines] == [row.name for row in named.rows]
+    assert "±" in table.lines[0].cells[0]
+    assert theory_table(evidence[0].measured) is None
     titles = [figure.title for figure in measured_figures.figures_of(renamed)]
     assert {"Calibration of the votes", "SD between runs by epochs", "One weight poked: base"} <= set(titles)
     assert titles.count("Accuracy over runs") == 1
-    assert "Calibration of the votes" not in [f.title for f in measured_figures.figures_of(evidence[0].measured)]
+    assert not list(measured_figures._theory(evidence[0].measured)), "not after this paper"
 
 
 def test_pokes_are_set_against_their_own_twins(store, monkeypatch):
@@ -105,3 +127,41 @@ def test_the_same_runs_on_several_test_sets_are_correlated(tmp_path):
     with pytest.raises(ConfigError, match="two sources are called"):
         theory.write([sources[0], sources[0]], tmp_path / "other", "theory", "Twice")
     assert not (tmp_path / "other").exists()
+
+
+def test_every_population_is_shown_with_its_pair_and_the_binomial(store):
+    found = kinds(read(store, "base", "order"))
+    assert {"pair", "binomial"} <= set(found)
+    assert "if independent" in found["pair"].svg
+    assert "binomial, SD" in found["binomial"].svg
+    assert "genuine" in found["independence"].svg
+
+
+def test_a_pair_s_shares_are_counted(monkeypatch):
+    """Figure 4: how often both, one or none of two examples are right, and what independence would give."""
+    seen = {}
+    monkeypatch.setattr(theory_figures.figures, "one_pair", lambda *numbers: seen.update(numbers=numbers) or "<svg/>")
+    rng = np.random.default_rng(5)
+    errors = rng.random((50, 9)) < np.linspace(0.1, 0.9, 9)
+    runs = of_errors("x", errors)
+    theory_figures._pair("x", runs)
+    first, second, observed, foreseen, count = seen["numbers"]
+    right = ~errors
+    assert count == 50
+    assert observed[0] == pytest.approx(100 * (right[:, first] & right[:, second]).mean())
+    assert observed[1] == pytest.approx(100 * (right[:, first] & ~right[:, second]).mean())
+    assert sum(observed) == pytest.approx(100)
+    assert foreseen[0] == pytest.approx(100 * right[:, first].mean() * right[:, second].mean())
+    assert abs(right[:, first].mean() - 0.362) == np.abs(right.mean(axis=0) - 0.362).min()
+
+
+def test_figures_of_settings_and_of_pairs_of_trainings_are_svg(undrawn, monkeypatch):
+    monkeypatch.undo()
+    rng = np.random.default_rng(6)
+    values = {"4 epochs": {"all": rng.normal(90, 1, 30), "order only": rng.normal(90, 0.7, 30)}}
+    text = theory_figures.figures.overlaid(values)
+    assert text.lstrip().startswith("<?xml")
+    assert "order only: SD" in text
+    errors = rng.random((40, 30)) < 0.4
+    pairs = theory.theory.dependent_pairs(errors, limit=10)
+    assert f"{pairs.first[0]} and {pairs.second[0]}" in theory_figures.figures.deviating_pairs(pairs)

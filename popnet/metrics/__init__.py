@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popnet.metrics import theory
+    from popnet.metrics.chance import diverged
     from popnet.metrics.comparison import (
         Comparison,
         TaskComparison,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     )
     from popnet.metrics.predictions import Predictions
     from popnet.metrics.samples import Sample
-    from popnet.metrics.similarity import linear_cka, linear_cka_matrix
+    from popnet.metrics.similarity import Alignment, linear_cka, linear_cka_alignment, linear_cka_matrix
 
 _HOME = {
     "Comparison": "comparison",
@@ -67,6 +68,7 @@ _HOME = {
     "compare_values": "comparison",
     "cross_entropy": "population",
     "disagreement": "population",
+    "diverged": "chance",
     "ensemble_cross_entropy_delta": "population",
     "ensemble_delta": "population",
     "ensemble_delta_mean": "population",
@@ -74,7 +76,9 @@ _HOME = {
     "holm": "comparison",
     "language_pairwise": "language",
     "language_variability": "language",
+    "Alignment": "similarity",
     "linear_cka": "similarity",
+    "linear_cka_alignment": "similarity",
     "linear_cka_matrix": "similarity",
     "pairwise": "population",
     "pearson": "population",
@@ -87,6 +91,7 @@ _HOME = {
 _MODULES = ("theory",)
 
 __all__ = [
+    "Alignment",
     "Comparison",
     "LanguagePairwise",
     "LanguageVariability",
@@ -104,6 +109,7 @@ __all__ = [
     "compare_values",
     "cross_entropy",
     "disagreement",
+    "diverged",
     "ensemble_cross_entropy_delta",
     "ensemble_delta",
     "ensemble_delta_mean",
@@ -112,6 +118,7 @@ __all__ = [
     "language_pairwise",
     "language_variability",
     "linear_cka",
+    "linear_cka_alignment",
     "linear_cka_matrix",
     "pairwise",
     "pearson",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from popnet.config import Experiment, Recipe, Variant
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import UNKNOWN, Quantity, Value, in_order, quantity, with_error
-from popnet.report.tables import published
+from popnet.report.scaled import UNKNOWN_TABLE, other_kind, paper_experiment, row_departures, training_departures
+from popnet.report.tables import means_of, published
 
 _PAPERS = {
     "summers_dinneen_2021": "Summers & Dinneen (2021)",
@@ -26,16 +28,17 @@ _SAME_ROW = {"singlemodel": "allnondeterminismsources"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: measured, published, or both."""
+    """One number of a table: measured, published, or both; `comparable`: of the same data and model."""
 
     quantity: Quantity
     measured: Value
     published: Value
+    comparable: bool = True
 
     @property
     def difference(self) -> float:
-        """Measured minus published; NaN where one is unknown."""
-        return self.measured.value - self.published.value
+        """Measured minus published; NaN where one is unknown, or where they cannot be compared."""
+        return self.measured.value - self.published.value if self.comparable else math.nan
 
     @property
     def combined_error(self) -> float:
@@ -51,11 +54,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Pair:
-    """A measured row and the published row that it is set against."""
+    """A measured row and the published row that it is set against.
+
+    Attributes:
+        other: why their numbers cannot be compared by errors: other data, or another model; else empty.
+        departs: how else the row, or its training, departs from the published one.
+    """
 
     row: Row
     published_name: str
     cells: tuple[Cell, ...]
+    other: str = ""
+    departs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,21 +145,66 @@ def _table(measured: Measured, reference: str) -> Beside:
     printed = published_values(reference)
     rows = {row.name: row for row in measured.rows}
     names = matching(rows, printed)
+    theirs = {
+        name: {**_means(reference, printed_name, rows[name]), **printed[printed_name]}
+        for name, printed_name in names.items()
+    }
     known = {name for cells in printed.values() for name, value in cells.items() if value.known}
-    columns = tuple(in_order(known & measured.quantities))
+    means = {name for cells in theirs.values() for name in cells if name.endswith("_mean")}
+    columns = tuple(in_order((known | means) & measured.quantities))
     pairs = tuple(
-        Pair(
-            rows[name],
-            printed_name,
-            tuple(
-                Cell(q, rows[name].values.get(q.name, UNKNOWN), printed[printed_name].get(q.name, UNKNOWN))
-                for q in columns
-            ),
-        )
+        _pair(measured, reference, rows[name], printed_name, theirs[name], columns)
         for name, printed_name in names.items()
     )
     missing = tuple(name for name in printed if name not in names.values())
     return Beside(reference, columns, pairs, missing, tuple(sorted(known - {q.name for q in columns})))
+
+
+def _pair(
+    measured: Measured,
+    reference: str,
+    row: Row,
+    printed_name: str,
+    theirs: Mapping[str, Value],
+    columns: Sequence[Quantity],
+) -> Pair:
+    full = paper_experiment(reference)
+    other = UNKNOWN_TABLE
+    departs: list[str] = []
+    if full is not None:
+        variant = _variant(full, printed_name)
+        recipe = full.recipe if variant is None else full.recipe_of(variant)
+        other = other_kind(row.recipe, recipe)
+        departs = training_departures(row.recipe, recipe, _data(measured, row.recipe))
+        departs += [] if variant is None else row_departures(row.variant, variant)
+        size = full.population if variant is None else full.population_of(variant)
+        if row.finished != size:
+            departs.append(f"members: {row.finished:,} instead of {size:,}")
+    cells = (
+        Cell(q, row.values.get(q.name, UNKNOWN), theirs.get(q.name, UNKNOWN), comparable=not other) for q in columns
+    )
+    return Pair(row, printed_name, tuple(cells), other, tuple(departs))
+
+
+def _variant(full: Experiment, printed_name: str) -> Variant | None:
+    """The row of a shipped experiment that a published row is; by name, as `matching` finds it."""
+    keys = {_key(printed_name), _SAME_ROW.get(_key(printed_name), "")}
+    return next((variant for variant in full.variants if _key(variant.name) in keys), None)
+
+
+def _data(measured: Measured, recipe: Recipe) -> str:
+    return measured.data if recipe.dataset == measured.experiment.recipe.dataset else ""
+
+
+def _means(reference: str, printed_name: str, row: Row) -> dict[str, Value]:
+    """The means of the table's models, which are those of rows of single models; half a printed unit is their error."""
+    variant = row.variant
+    single = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
+    found = {}
+    for name, mean in means_of(reference, printed_name, whole=single).items():
+        decimals = len(str(mean).partition(".")[2])
+        found[name] = Value(float(mean), 0.5 * 10.0**-decimals, str(mean))
+    return found
 
 
 def _decimals(name: str, column: pd.Series) -> dict[str, int]:

@@ -68,6 +68,7 @@ class Section:
         facts: pairs of a name and a value: the model, the data, the training.
         scaled: how it departs from the published experiment.
         warnings: what is missing or failed.
+        judged: of which network the claims are judged, where it is none of the papers'; else empty.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Section:
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
     text: tuple[str, ...] = ()
+    judged: str = ""
 
 
 @dataclass(frozen=True)

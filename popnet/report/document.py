@@ -10,9 +10,12 @@ from popnet.report.beside import Beside, beside, unmatched
 from popnet.report.claims import Evidence, claims_across, claims_of
 from popnet.report.content import Report, Section
 from popnet.report.measured import Measured, measure
-from popnet.report.measured_tables import beside_table, measured_table, reductions_table, twins_table
+from popnet.report.measured_tables import beside_table, measured_table, reductions_table, similarity_table, twins_table
 from popnet.report.reductions import reductions, with_reductions
-from popnet.report.scaled import departures
+from popnet.report.scaled import departures, other_kind, paper_experiment
+from popnet.report.tables import published_references
+from popnet.report.theory_rows import with_theory
+from popnet.report.theory_tables import theory_table
 
 METHODS = (
     (
@@ -25,13 +28,17 @@ METHODS = (
         "Differences",
         "Measured minus published, divided by the combined error: the root of the sum of both squared errors. Of a "
         "published number the error is its printed error bar, but at least half a unit of its last printed decimal. "
-        "Below 2 the two agree; above 3 they differ.",
+        "Below 2 the two agree; above 3 they differ. Where data or model are not those of the published table, the "
+        "two are not compared by errors.",
     ),
     (
         "Verdicts",
         "A claim is a bound on one or more numbers. It holds where the 95% interval of each number lies within the "
         "bound; it does not hold where one lies outside (at a level divided by how many there are, since the worst "
-        "of them is looked at); else the errors are too large and it cannot be told. The papers' own printed numbers "
+        "of them is looked at); else the errors are too large and it cannot be told. There is no verdict, but the "
+        "reason why the two are not comparable, where a row has fewer than 5 members, where a member diverged or "
+        "learnt nothing, where a model has not reached its published mean (its error, or perplexity, more than a tenth "
+        "above), and where a number of the paper's own model is asked of another one. The papers' own printed numbers "
         "are judged by the same rule. Errors of one population's metrics are added as if they moved together; "
         "different populations are taken as independent.",
     ),
@@ -61,7 +68,7 @@ def build(
 
     Raises StoreError where a folder is no store, DataError where one holds no finished run.
     """
-    experiments = [with_reductions(measured) for measured in measure(stores)]
+    experiments = [with_theory(with_reductions(measured)) for measured in measure(stores)]
     evidence = [Evidence.of(measured, beside(measured)) for measured in experiments]
     sections = [_section(one, figures) for one in evidence]
     together = _together(experiments, evidence, figures)
@@ -83,16 +90,36 @@ def _section(evidence: Evidence, figures: bool) -> Section:
     drawn = [measured_table(measured), *map(beside_table, tables)]
     if found:
         drawn.append(reductions_table(found, tables))
+    genuine = theory_table(measured)
+    if genuine is not None:
+        drawn.append(genuine)
+    alike = similarity_table(measured.rows)
+    if alike is not None:
+        drawn.append(alike)
     if measured.divergence is not None and len(measured.divergence):
         drawn.append(twins_table(measured.divergence))
     return Section(
         measured.title,
         _facts(measured),
-        tuple(departures(measured.experiment)),
+        tuple(departures(measured.experiment, measured.data)),
         tuple(_warnings(measured, tables)),
         tuple(drawn),
         tuple(measured_figures.figures_of(measured)) if figures else (),
         tuple(claims_of(evidence)),
+        judged=_judged(measured),
+    )
+
+
+def _judged(measured: Measured) -> str:
+    """Of which network the claims are judged, where none of the papers trained it on these data; else empty."""
+    recipe = measured.experiment.recipe
+    papers = filter(None, map(paper_experiment, published_references()))
+    if any(not other_kind(recipe, paper.recipe) for paper in papers):
+        return ""
+    data = recipe.dataset.label if measured.data == recipe.dataset.identity else measured.data
+    return (
+        f"Judged of this network itself, {recipe.model.label} on {data}: none of the papers trained it on these data, "
+        "so a verdict here says nothing of theirs."
     )
 
 
@@ -107,10 +134,11 @@ def _together(experiments: Sequence[Measured], evidence: Sequence[Evidence], fig
 def _facts(measured: Measured) -> tuple[tuple[str, str], ...]:
     recipe = measured.experiment.recipe
     optimizer = recipe.optimizer
-    images = "all" if recipe.train_examples is None else f"the first {recipe.train_examples:,}"
+    count = "all" if recipe.train_examples is None else f"{recipe.train_examples:,}"
+    images = measured.images or f"{count} training images"
     return (
         ("Model", recipe.model.identity),
-        ("Data", f"{recipe.dataset.identity}, {images} training images"),
+        ("Data", f"{measured.data or recipe.dataset.identity}, {images}"),
         (
             "Training",
             f"{recipe.epochs:,} epochs, batch {recipe.batch_size}, {optimizer.name or optimizer.import_path} at "

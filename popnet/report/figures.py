@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import stats
 
-from popnet.metrics.theory import BinaryTasks, Calibration
-from popnet.report.drawing import FAINT, STYLE, svg
+from popnet.metrics.theory import BinaryTasks, Calibration, DependentPairs
+from popnet.report.drawing import FAINT, INK, STYLE, look, svg
 
 Values = NDArray[np.float64]
 
@@ -37,36 +38,131 @@ def split_halves(halves: Mapping[str, tuple[Values, Values]]) -> str:
     def draw(axes: Axes, name: str) -> None:
         first, second = halves[name]
         axes.plot(first, second, ".", markersize=3, alpha=0.6)
-        r = np.corrcoef(first, second)[0, 1] if first.std() and second.std() else math.nan
+        r = np.corrcoef(first, second)[0, 1] if _vary(first, second) else math.nan
         axes.set_title(f"{name}: R² = {r * r:.2f}")
         axes.set_xlabel("accuracy, even half (%)")
 
     return _panels(list(halves), draw, "accuracy, odd half (%)")
 
 
-def independent_errors(observed: Mapping[str, Values], probabilities: Mapping[str, Values]) -> str:
-    """The accuracies of the runs against those of runs with independent errors (Jordan 2024, Figure 3).
+def independent_errors(
+    observed: Mapping[str, Values], probabilities: Mapping[str, Values], titles: Mapping[str, str] | None = None
+) -> str:
+    """The accuracies of the runs against those of runs with independent errors (Jordan 2024, Figures 3 and 9).
 
     Args:
         observed: by population, the accuracies in percent.
         probabilities: by population, `theory.independent_errors_distribution`: of 0, 1, ... n errors.
+        titles: what to write above each panel; default: the population's name.
     """
 
     def draw(axes: Axes, name: str) -> None:
         chances, values = probabilities[name], observed[name]
-        count = len(chances) - 1
-        right = np.round(values * count / 100)  # bins hold equally many of the possible accuracies
-        step = max(1, round(float(right.max() - right.min()) / 20))
-        edges = 100 / count * (np.arange(right.min() - step, right.max() + 2 * step, step) - 0.5)
-        accuracy = 100 * (1 - np.arange(count + 1) / count)
-        foreseen = np.histogram(accuracy, edges, weights=chances)[0] * len(values)
+        edges = _edges(values, len(chances) - 1)
         axes.hist(values, edges.tolist(), color="C0", alpha=0.6, label="observed")
+        foreseen = _foreseen(chances, edges) * len(values)
         axes.stairs(foreseen, edges, color="C1", linewidth=1.5, label="independent errors")
-        axes.set_title(name)
+        axes.set_title((titles or {}).get(name, name))
         axes.set_xlabel("accuracy (%)")
         axes.legend(frameon=False, fontsize=7)
 
     return _panels(list(observed), draw, "runs")
+
+
+def binomial(values: Values, independent: Values, error: float) -> str:
+    """The accuracies of the runs against the binomial assumption and independent errors (Jordan 2024, Figure 14).
+
+    Args:
+        values: the accuracies in percent.
+        independent: `theory.independent_errors_distribution`: of 0, 1, ... n errors.
+        error: the mean error rate, 0..1.
+    """
+    count = len(independent) - 1
+    assumed = stats.binom.pmf(np.arange(count + 1), count, error)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.5, 3.0), layout="constrained")
+        axes = figure.subplots()
+        edges = _edges(values, count, 100 * math.sqrt(error * (1 - error) / count) * 3)
+        axes.hist(values, edges.tolist(), color="C0", alpha=0.6, label=f"observed, SD {values.std(ddof=1):.3f}")
+        for colour, name, chances in (("C1", "independent errors", independent), ("C2", "binomial", assumed)):
+            accuracy = 100 * (1 - np.arange(count + 1) / count)
+            deviation = math.sqrt(float(chances @ accuracy**2 - (chances @ accuracy) ** 2))
+            drawn = _foreseen(chances, edges) * len(values)
+            dashes = "-" if colour == "C1" else "--"
+            label = f"{name}, SD {deviation:.3f}"
+            axes.stairs(drawn, edges, color=colour, linewidth=1.5, linestyle=dashes, label=label)
+        axes.set_xlabel("accuracy (%)")
+        axes.set_ylabel("runs")
+        axes.legend(frameon=False, fontsize=7)
+        return svg(figure)
+
+
+def one_pair(first: int, second: int, observed: Sequence[float], foreseen: Sequence[float], runs: int) -> str:
+    """On a pair of examples, how often both, one or none are predicted right (Jordan 2024, Figure 4).
+
+    Args:
+        first, second: the examples' places in the test set.
+        observed, foreseen: the shares of the runs (percent) that are right on both, on the first alone, on the second
+            alone and on neither; foreseen by the product of the examples' own rates.
+        runs: how many there are, from which the error bars follow (binomial, one standard error).
+    """
+    names = ("both", f"only {first}", f"only {second}", "neither")
+    places = np.arange(len(names))
+    errors = [100 * math.sqrt(share / 100 * (1 - share / 100) / runs) for share in foreseen]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.0, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.bar(places - 0.2, observed, width=0.4, color="C0", label="observed")
+        axes.bar(places + 0.2, foreseen, width=0.4, color="C1", yerr=errors, ecolor=INK, label="if independent")
+        axes.set_xticks(places, names)
+        axes.set_xlabel("which of the two examples are predicted right")
+        axes.set_ylabel("runs (%)")
+        axes.legend(frameon=False)
+        return svg(figure)
+
+
+def deviating_pairs(pairs: DependentPairs, most: int = 10) -> str:
+    """The pairs of examples farthest from independence (Jordan 2024, Figure 13): product and joint probability.
+
+    pairs: of which the first `most` are drawn, with the standard error that independent errors would have.
+    """
+    shown = min(most, len(pairs.first))
+    heights = np.arange(shown, 0, -1)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 1.1 + 0.27 * max(shown, 1)), layout="constrained")
+        axes = figure.subplots()
+        product, joint = 100 * pairs.product[:shown], 100 * pairs.joint[:shown]
+        axes.hlines(heights, product, joint, color=FAINT, linewidth=1.0)
+        errors = 100 * pairs.standard_error[:shown]
+        axes.errorbar(product, heights, xerr=errors, fmt="s", color="C1", markersize=4, label="P(first) P(second)")
+        axes.plot(joint, heights, "o", color="C0", markersize=5, label="P(both)")
+        axes.set_yticks(heights, [f"{a} and {b}" for a, b in zip(pairs.first[:shown], pairs.second[:shown])])
+        axes.set_ylim(0.3, shown + 0.7)
+        axes.set_xlabel("runs that are right (%)")
+        axes.set_ylabel("examples")
+        axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+        return svg(figure)
+
+
+def overlaid(values: Mapping[str, Mapping[str, Values]], label: str = "accuracy (%)") -> str:
+    """Histograms over each other, one panel for each title: by source (Jordan 2024, Figure 11), or two trainings (7).
+
+    values: by title and name, the runs' accuracies (percent).
+    """
+
+    def draw(axes: Axes, title: str) -> None:
+        everything = np.concatenate(list(values[title].values()))
+        edges = np.histogram_bin_edges(everything, bins="auto")
+        for place, (name, sample) in enumerate(values[title].items()):
+            shares = 100 * np.histogram(sample, edges)[0] / len(sample)
+            style = look(place)
+            shown = f"{name}: SD {sample.std(ddof=1):.2f}"
+            axes.stairs(shares, edges, color=style["color"], linestyle=style["linestyle"], linewidth=1.4, label=shown)
+        axes.set_title(title)
+        axes.set_xlabel(label)
+        axes.legend(frameon=False, fontsize=6)
+
+    return _panels(list(values), draw, "runs (%)", columns=2, size=(3.6, 2.8))
 
 
 def deviations_by_setting(
@@ -126,14 +222,20 @@ def calibration(curves: Mapping[str, Calibration]) -> str:
 
 
 def correlated_test_sets(accuracies: Mapping[str, Values]) -> str:
-    """Accuracy on each test set against each other, a dot a run (Jordan 2024, Figure 10)."""
+    """Accuracy on each test set against each other, a dot a run (Jordan 2024, Figure 10; of validation and test, 7).
+
+    p is two-sided, that the correlation is 0.
+    """
     names = [(a, b) for i, a in enumerate(accuracies) for b in list(accuracies)[i + 1 :]]
     titles = {f"{a} and {b}": (a, b) for a, b in names}
 
     def draw(axes: Axes, title: str) -> None:
         a, b = titles[title]
         axes.plot(accuracies[a], accuracies[b], ".", markersize=3, alpha=0.6)
-        axes.set_title(f"R² = {np.corrcoef(accuracies[a], accuracies[b])[0, 1] ** 2:.3f}")
+        r, p_value = (
+            stats.pearsonr(accuracies[a], accuracies[b]) if _vary(accuracies[a], accuracies[b]) else (math.nan,) * 2
+        )
+        axes.set_title(f"R² = {r * r:.3f} (p = {p_value:.2g})")
         axes.set_xlabel(f"{a} (%)")
         axes.set_ylabel(f"{b} (%)")
 
@@ -162,12 +264,41 @@ def disagreements(histograms: Mapping[str, Values], steps: Sequence[float] = (),
         return svg(figure)
 
 
-def _panels(names: Sequence[str], draw: Callable[[Axes, str], None], label: str) -> str:
-    """One panel for each name, at most four in a row; `draw(axes, name)` fills one."""
-    columns = min(len(names), 4)
+def _edges(values: Values, count: int, reach: float = 0.0) -> Values:
+    """Edges of bins that hold equally many of the accuracies which `count` examples allow.
+
+    reach: how far (points) from the mean they are drawn at least.
+    """
+    right = np.round(values * count / 100)
+    middle = float(right.mean())
+    low, high = min(right.min(), middle - reach * count / 100), max(right.max(), middle + reach * count / 100)
+    step = max(1, round(float(high - low) / 20))
+    return np.asarray(100 / count * (np.arange(math.floor(low) - step, high + 2 * step, step) - 0.5))
+
+
+def _foreseen(chances: Values, edges: Values) -> Values:
+    """The probability of each bin, from those of 0, 1, ... n errors."""
+    count = len(chances) - 1
+    accuracy = 100 * (1 - np.arange(count + 1) / count)
+    return np.asarray(np.histogram(accuracy, edges, weights=chances)[0])
+
+
+def _vary(*samples: Values) -> bool:
+    return all(float(np.ptp(sample)) > 0 for sample in samples)
+
+
+def _panels(
+    names: Sequence[str],
+    draw: Callable[[Axes, str], None],
+    label: str,
+    columns: int = 4,
+    size: tuple[float, float] = (2.6, 2.5),
+) -> str:
+    """One panel for each name, at most `columns` in a row; `draw(axes, name)` fills one. size: of one, in inches."""
+    columns = min(len(names), columns)
     rows = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * columns, 2.5 * rows), layout="constrained")
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for position, axes in enumerate(grid.flat):
             if position >= len(names):

@@ -17,8 +17,8 @@ from popnet.report.live import Live
 from popnet.report.panels import swatch
 from popnet.report.verdicts import Verdict
 
-_SYMBOLS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.OPEN: "?"}
-_CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.OPEN: "open"}
+_SYMBOLS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.OPEN: "?", Verdict.NOT_COMPARABLE: "–"}
+_CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.OPEN: "open", Verdict.NOT_COMPARABLE: "apart"}
 
 
 def render_html(report: Report, live: Live | None = None) -> str:

@@ -78,6 +78,8 @@ def _section(section: Section) -> Iterator[str]:
         yield from _table(table)
     if section.claims:
         yield r"\subsection*{Claims}"
+        if section.judged:
+            yield escape(section.judged) + r"\par"
         yield r"\begin{description}"
         for claim in section.claims:
             yield from _claim(claim)
@@ -121,5 +123,7 @@ def _claim(claim: Claim) -> Iterator[str]:
         rf"\item[{escape(claim.measured.verdict.value)}] {escape(claim.statement)} "
         rf"\textit{{({escape(claim.where + theirs)})}}"
     )
+    if claim.measured.why:
+        yield rf"\par {escape(claim.measured.why)}"
     for name, text in claim.measured.evidence:
         yield rf"\par\small {escape(name)}: {escape(text)}"

@@ -16,6 +16,7 @@ COLUMNS = (
     "experiment",
     "variant",
     "members",
+    "diverged",
     "quantity",
     "measured",
     "error",
@@ -25,6 +26,8 @@ COLUMNS = (
     "published_error",
     "difference",
     "difference_in_errors",
+    "not_comparable",
+    "departs",
 )
 
 
@@ -32,6 +35,8 @@ def long_form(evidence: Sequence[Evidence]) -> pd.DataFrame:
     """A line for each measured cell, and one more for each published table in which it stands; unrounded.
 
     `published_error` is the printed error bar, but at least half a printed unit; empty where nothing was published.
+    `not_comparable`: why there is no difference between the two: other data, or another model. `departs`: how the
+    training departs from the published one.
     """
     lines = [line for one in evidence for line in _lines(one.measured)]
     return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
@@ -50,6 +55,8 @@ def _lines(measured: Measured) -> Iterator[dict[str, Any]]:
                         "published_error": cell.published.error,
                         "difference": cell.difference,
                         "difference_in_errors": cell.units,
+                        "not_comparable": pair.other,
+                        "departs": "; ".join(pair.departs),
                     }
                 )
     for row in measured.rows:
@@ -59,6 +66,7 @@ def _lines(measured: Measured) -> Iterator[dict[str, Any]]:
                 "experiment": measured.experiment.name,
                 "variant": row.name,
                 "members": row.members,
+                "diverged": row.diverged,
                 "quantity": name,
                 "measured": value.value,
                 "error": value.error,

@@ -12,25 +12,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from popnet.config import Experiment, Recipe, Variant
+from popnet.data.choice import phrase
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
 from popnet.metrics.population import standard_deviation
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.protocol import Member, Plan, Platform, Population, View
 from popnet.report.quantities import Quantity, Value
+from popnet.report.scaled import data_name
+from popnet.report.similarity import Layer, Similarity
 from popnet.results.stores.divergence import divergence_table
 from popnet.results.stores.language_populations import LanguagePopulation, language_table, population_predictions
 from popnet.results.stores.plans import stored_plans
 from popnet.results.stores.populations import (
+    alignments,
     failed_members,
     finished_members,
+    over_pairs,
+    population_labels,
     population_logits,
-    similarity_matrices,
     variability_table,
 )
 from popnet.store import Store, open_store
 
-_ACCOUNTING = ("members", "population", "failed", "marks", "ensemble_pairs")
+_ACCOUNTING = ("members", "population", "failed", "diverged", "marks", "ensemble_pairs")
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,11 @@ class Row:
         marks: what a reader must know.
         values: by name of the quantity, with standard errors: bootstrap for SDs, jackknife over runs for pairs.
         runs: None where fewer than two are finished.
-        similarity: the mean linear CKA over pairs of members by layer, with jackknife errors, where it was asked for.
+        similarity: how alike members represent the test images, by layer; None where that was not asked for.
         curves: test accuracy (percent) and cross-entropy (nats) after each epoch, float64 [members, epochs], by name;
             NaN in epochs that were not evaluated.
+        diverged: how many of the finished runs are at chance or know less than nothing (`popnet.metrics.diverged`);
+            they count in `values`.
     """
 
     variant: Variant
@@ -86,7 +93,8 @@ class Row:
     values: Mapping[str, Value]
     runs: Runs | None = None
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    similarity: Mapping[str, Value] = field(default_factory=dict)
+    similarity: Similarity | None = None
+    diverged: int = 0
 
     @property
     def name(self) -> str:
@@ -104,6 +112,8 @@ class Measured:
     Attributes:
         errors: what kept members from being trained, a sentence each.
         divergence: how twins part (`popnet.results.stores.divergence`); None where the experiment does not measure it.
+        data: the data set in words.
+        images: which of its training images were taken, in words; empty where all were, or the store does not know.
     """
 
     store: Path
@@ -112,6 +122,8 @@ class Measured:
     rows: tuple[Row, ...]
     errors: tuple[str, ...] = ()
     divergence: pd.DataFrame | None = None
+    data: str = ""
+    images: str = ""
 
     @property
     def title(self) -> str:
@@ -151,7 +163,18 @@ def _experiment(store: Store, plan: Plan) -> Measured:
     )
     errors = tuple(f"member {key} failed: {error}" for key, error in failed_members(plan, store).items())
     divergence = divergence_table(plan, store) if "divergence" in plan.experiment.measure else None
-    return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence)
+    dataset = plan.experiment.recipe.dataset
+    data = data_name(dataset, store.datasets().get(dataset.identity))
+    images = _training_images(store, plan.experiment)
+    return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence, data, images)
+
+
+def _training_images(store: Store, experiment: Experiment) -> str:
+    recipe = experiment.recipe
+    if recipe.train_examples is None or recipe.language is not None:
+        return ""
+    facts = store.training_set(experiment.name, recipe.dataset.identity)
+    return "" if facts is None else phrase(recipe.train_examples, *facts)
 
 
 def _row(
@@ -174,14 +197,15 @@ def _row(
         _values(measured, runs),
         runs,
         curves,
-        _similarity(store, members) if "similarity" in plan.experiment.measure else {},
+        _similarity(store, members) if "similarity" in plan.experiment.measure else None,
+        int(measured["diverged"]),
     )
 
 
 def _runs(store: Store, population: Population, members: list[Member]) -> Runs:
     if members[0].recipe.language is not None:
         return _language_runs(population_predictions(store, population, members))
-    logits, labels = population_logits(store, population, members), store.labels(members[0].id)
+    logits, labels = population_logits(store, population, members), population_labels(store, population, members)
     over_pairs = pairwise(logits, labels)
     return Runs(
         {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)},
@@ -197,8 +221,15 @@ def _language_runs(predicted: LanguagePopulation) -> Runs:
     return Runs({"ppl": perplexity(predicted.log_probabilities)}, pairs)
 
 
-def _similarity(store: Store, members: list[Member]) -> dict[str, Value]:
-    return {layer: _mean_over_pairs(matrix) for layer, matrix in similarity_matrices(store, members).items()}
+def _similarity(store: Store, members: list[Member]) -> Similarity | None:
+    found, spec = alignments(store, members), members[0].recipe.features if members else None
+    if spec is None or not found:
+        return None
+    layers = {
+        name: Layer(_mean_over_pairs(one.cka), Value(over_pairs(one.floor), one.floor_sd), len(one.cka))
+        for name, one in found.items()
+    }
+    return Similarity(layers, min(one.examples for one in found.values()), spec.estimator)
 
 
 def _mean_over_pairs(matrix: NDArray[np.float64]) -> Value:

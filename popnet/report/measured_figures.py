@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from popnet.metrics import theory
 from popnet.metrics.population import standard_deviation
-from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.report import panels
 from popnet.report.claims.onset import onsets
-from popnet.report.claims.rows import is_plain, is_single
+from popnet.report.claims.rows import is_plain
 from popnet.report.content import Figure, Panel
 from popnet.report.convergence import SUBSETS, convergence
 from popnet.report.curves import Spread, spread
 from popnet.report.measured import Measured, Row
 from popnet.report.measured_tables import marked_names
 from popnet.report.quantities import IMAGES, UNKNOWN, quantity
+from popnet.report.settings import is_jordans
 from popnet.report.theory_figures import drawn as drawn_theory
-from popnet.results.stores.rows import runs_of_store
+from popnet.report.theory_rows import populations_of
 
 _AT_A_GLANCE = ("disagreement", "accuracy_sd", "ppl_sd")
 _CONVERGING = (*IMAGES[:2], "ppl_sd", *IMAGES[2:], "ensemble_ppl_delta")
@@ -88,18 +88,24 @@ def _rows(measured: Measured) -> Iterator[Figure]:
 
 
 def _similarity(measured: Measured) -> Iterator[Figure]:
-    rows = [row for row in measured.rows if is_plain(row) and row.similarity]
+    rows = {row.name: row.similarity for row in measured.rows if is_plain(row) and row.similarity is not None}
     if not rows:
         return
-    layers = list(rows[0].similarity)
-    series = {row.name: [row.similarity[layer] for layer in layers] for row in rows if list(row.similarity) == layers}
+    first = next(iter(rows.values()))
+    layers = list(first.layers)
+    shown = {name: one.layers for name, one in rows.items() if list(one.layers) == layers}
+    series = {name: [one[layer].value for layer in layers] for name, one in shown.items()}
+    floors = [max((one[layer].floor for one in shown.values()), key=lambda floor: floor.value) for layer in layers]
     title = "Linear CKA, mean over pairs"
     yield Figure(
         "Similarity of representations",
-        "How alike two runs represent the test images, layer by layer, with jackknife errors (Summers & Dinneen 2021, "
-        "Figure 1).",
-        f"Bars for the layers {', '.join(layers)} of {', '.join(series)}.",
-        (Panel(title, panels.bars(layers, series, title)),),
+        "How alike two runs represent the test images, layer by layer, with jackknife errors; dashed across each "
+        "layer: the noise floor, which is what unrelated representations come to in the "
+        f"{first.estimator} estimator with {first.examples:,} images (Summers & Dinneen 2021, Figure 1; they do not "
+        "say which one they used).",
+        f"Bars for the layers {', '.join(layers)} of {', '.join(series)}; noise floors "
+        f"{', '.join(f'{floor.value:.3f}' for floor in floors)}.",
+        (Panel(title, panels.bars(layers, series, title, floors)),),
         tuple(enumerate(series)),
     )
 
@@ -179,11 +185,7 @@ def _twins(measured: Measured) -> Iterator[Figure]:
 
 def _theory(measured: Measured) -> Iterator[Figure]:
     """Jordan's (2024) figures, for experiments that reproduce that paper's."""
-    if not any(name.startswith("jordan") for name in (measured.experiment.name, *measured.experiment.published)):
-        return
-    names = [row.name for row in measured.rows if is_single(row) and row.finished >= LEAST_MEMBERS]
-    read = {name: runs_of_store(f"{measured.store}:{name}") for name in names}
-    populations = {name: runs for name, runs in read.items() if runs.count >= LEAST_MEMBERS}
+    populations = populations_of(measured) if is_jordans(measured.experiment) else {}
     if not populations:
         return
     summaries = {name: theory.summarise(one.predictions, one.labels, one.classes) for name, one in populations.items()}

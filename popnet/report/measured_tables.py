@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from popnet.report.beside import Beside, Cell, published_values
 from popnet.report.content import Line, Table
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import REDUCTIONS, UNKNOWN, Quantity, Value, in_order, number, shown
+from popnet.report.quantities import REDUCTIONS, THEORY, UNKNOWN, Quantity, Value, in_order, number, shown, with_error
 from popnet.report.reductions import READINGS, Reduction, reduction
+from popnet.report.similarity import Similarity
 from popnet.report.tables import published
 
 NEAR, APART = 2.0, 3.0
 """Differences below the first are near, above the second far, in units of the combined error."""
 
-_LEFT_OUT = {"pearson", "ensemble_cross_entropy_delta", *REDUCTIONS}
+_MANY = 1e4
+"""Errors from which on a difference is written as a power of ten."""
+
+_LEFT_OUT = {"pearson", "ensemble_cross_entropy_delta", *REDUCTIONS, *THEORY}
 
 
 def measured_table(measured: Measured) -> Table:
@@ -39,14 +43,16 @@ def marked_names(measured: Measured) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def beside_table(table: Beside) -> Table:
-    """Three lines for each row that both have: measured, published, and the difference in combined errors."""
+    """Measured and published, and the difference in combined errors where both are of the same data and model."""
     lines = []
     for pair in table.pairs:
         lines.append(Line(pair.row.name, tuple(shown(c.quantity, c.measured) for c in pair.cells)))
         name = "" if pair.published_name == pair.row.name else f" ({pair.published_name})"
         lines.append(Line(f"published{name}", tuple(shown(c.quantity, c.published) for c in pair.cells), "published"))
-        lines.append(Line("Δ in errors", tuple(map(_units, pair.cells)), "difference", tuple(map(_tone, pair.cells))))
-    notes = []
+        if not pair.other:
+            tones = tuple(map(_tone, pair.cells))
+            lines.append(Line("Δ in errors", tuple(map(_units, pair.cells)), "difference", tones))
+    notes = list(_departures(table))
     if table.missing_rows:
         notes.append(f"Published, not measured here: {'; '.join(table.missing_rows)}.")
     if table.missing_columns:
@@ -54,6 +60,25 @@ def beside_table(table: Beside) -> Table:
     if not table.pairs:
         notes.append("No measured row bears the name of a row of this table.")
     return Table(f"Beside {table.title}", "Variant", tuple(q.header for q in table.columns), tuple(lines), tuple(notes))
+
+
+def _departures(table: Beside) -> Iterator[str]:
+    """Why there is no comparison by errors, and how the rows depart from the table's own: once for rows alike in it."""
+    others: dict[str, list[str]] = {}
+    departing: dict[str, list[str]] = {}
+    for pair in table.pairs:
+        if pair.other:
+            others.setdefault(pair.other, []).append(pair.row.name)
+        elif pair.departs:
+            departing.setdefault("; ".join(pair.departs), []).append(pair.row.name)
+    for text, rows in others.items():
+        yield f"{_whose(rows, table)}{text[0].upper()}{text[1:]}: no comparison by errors."
+    for text, rows in departing.items():
+        yield f"{_whose(rows, table)}Not as published: {text}."
+
+
+def _whose(rows: Sequence[str], table: Beside) -> str:
+    return "" if len(rows) == len(table.pairs) else f"{'; '.join(rows)}: "
 
 
 def reductions_table(found: Sequence[Reduction], tables: Sequence[Beside]) -> Table:
@@ -79,6 +104,23 @@ def reductions_table(found: Sequence[Reduction], tables: Sequence[Beside]) -> Ta
     return Table("Variability reduction in both readings", "Mitigation", headers, tuple(lines), notes)
 
 
+def similarity_table(rows: Sequence[Row]) -> Table | None:
+    """The mean CKA of each row and layer, and under it the layer's noise floor; None where no row has any."""
+    found = {row.name: row.similarity for row in rows if row.similarity is not None}
+    if not found:
+        return None
+    layers = list(dict.fromkeys(layer for one in found.values() for layer in one.layers))
+    lines = []
+    for name, one in found.items():
+        runs = min((layer.runs for layer in one.layers.values()), default=0)
+        own = [one.layers.get(layer) for layer in layers]
+        values = ("" if layer is None else with_error(layer.value, 3) for layer in own)
+        floors = ("" if layer is None else with_error(layer.floor, 3) for layer in own)
+        lines += [Line(name, (str(runs), *values)), Line("noise floor", ("", *floors), "published")]
+    headers, notes = ("Compared", *layers), (_similarity_note(found),)
+    return Table("Similarity of representations", "Variant", headers, tuple(lines), notes)
+
+
 def twins_table(divergence: pd.DataFrame) -> Table:
     """How far twins have parted after the first epochs and at the end: medians over the twins of each row."""
     columns = [name for name in divergence.columns if name not in ("variant", "member", "epoch")]
@@ -92,10 +134,20 @@ def twins_table(divergence: pd.DataFrame) -> Table:
     headers = tuple(name.replace("_", " ").capitalize() for name in columns)
     note = (
         "Medians over twins, without sign; condition: the difference over the distance of the initial weights. Summers "
-        "& Dinneen (2021, Section 4.1) print of one twin: accuracy apart by 0.18, 2.33 and 10.42 points after 1, 2 and "
-        "3 epochs, conditions of 2.6e8 (accuracy) and 1.8e7 (cross-entropy) at the end."
+        "& Dinneen (2021, Section 4.1) print of one twin of ResNet-14 on CIFAR-10, 500 epochs: accuracy apart by 0.18, "
+        "2.33 and 10.42 points after 1, 2 and 3 epochs, conditions of 2.6e8 (accuracy) and 1.8e7 (cross-entropy) at "
+        "the end."
     )
     return Table("How twins part", "Twins", headers, tuple(lines), (note,))
+
+
+def _similarity_note(found: Mapping[str, Similarity]) -> str:
+    ways = dict.fromkeys(f"{one.estimator} estimator, {one.examples:,} test images" for one in found.values())
+    return (
+        f"Linear CKA ({'; '.join(ways)}), mean over pairs of runs, with jackknife errors; 1: equal up to rotation and "
+        "scale. Noise floor: the same estimator's mean for unrelated representations, with the standard deviation of a "
+        "single pair. Which estimator and how many images Summers & Dinneen (2021, Figure 1) used, they do not say."
+    )
 
 
 def _printed_reductions(tables: Sequence[Beside]) -> dict[str, tuple[str, str, str]]:
@@ -133,7 +185,8 @@ def _percent(value: Value) -> str:
 def _units(cell: Cell) -> str:
     if math.isnan(cell.units):
         return ""
-    return f"{cell.units:+.1f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{cell.units:+.1f}" if abs(cell.units) < _MANY else f"{cell.units:+.0e}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _tone(cell: Cell) -> str:
@@ -143,7 +196,9 @@ def _tone(cell: Cell) -> str:
 
 
 def _members(row: Row) -> str:
-    return f"{row.members}" + (f" ({row.failed} failed)" if row.failed else "")
+    counts = {"failed": row.failed, "diverged": row.diverged}
+    lost = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{row.members} ({lost})" if lost else f"{row.members}"
 
 
 def _with_marks(row: Row, marks: Sequence[str]) -> str:

@@ -86,8 +86,11 @@ def histogram(values: NDArray[np.float64], title: str, label: str, style: int = 
         return svg(figure)
 
 
-def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: str) -> str:
-    """One panel: for each group a bar of each series, with its error."""
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: str, floors: Sequence[Value] = ()) -> str:
+    """One panel: for each group a bar of each series, with its error.
+
+    floors: for each group a dashed line across its bars, in a band of twice its error to both sides.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(
             figsize=(max(SIZE[0], 0.9 + 0.16 * len(groups) * (len(series) + 2)), SIZE[1]), layout="constrained"
@@ -98,6 +101,10 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: st
             places = np.arange(len(groups)) + (position - (len(series) - 1) / 2) * width
             heights, errors = [v.value for v in values], [v.error for v in values]
             axes.bar(places, heights, width=width, yerr=errors, color=look(position)["color"], ecolor=INK)
+        for place, floor in enumerate(floors):
+            ends = (place - 0.45, place + 0.45)
+            axes.fill_between(ends, floor.value - 2 * floor.error, floor.value + 2 * floor.error, color=INK, alpha=0.2)
+            axes.hlines(floor.value, *ends, color=INK, linestyle="dashed", linewidth=1.0, zorder=3)
         axes.set_xticks(np.arange(len(groups)), groups)
         axes.set_title(title)
         return svg(figure)

@@ -24,6 +24,9 @@ class Value:
 
 UNKNOWN = Value(math.nan)
 
+_DIGITS, _TOO_LONG = 5, 1e5
+"""The digits of a number that fit a column, and from where on it is written as a power of ten."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -46,6 +49,37 @@ class Quantity:
         return Value(1.0 - value.value if self.is_correlation else abs(value.value), value.error)
 
 
+_THEORY = (
+    Quantity("accuracy_range", "Accuracy Range (points)", 1),
+    Quantity("independent_errors_sd", "SD, independent errors", 3),
+    Quantity("distribution_sd", "SD, on the distribution", 3),
+    Quantity("halves_correlation", "Corr. of halves", 2),
+    Quantity("lucky_quarter_gain", "Best quarter gains elsewhere", 2),
+    Quantity("lucky_part_gain", "Best 15% by the other part gain", 2),
+    Quantity("disagreement_ratio", "Disagreement / error", 2),
+    Quantity("tasks_r_squared", "Binary tasks, R²", 3),
+    Quantity("binomial_ratio", "Binomial variance / observed", 2),
+    Quantity("dependent_pairs", "Pairs over 2% from independence", 0),
+    Quantity("twin_disagreement", "Disagreement with the twin (%)", 2),
+    Quantity("variance_ratio_to_less_data", "Variance / that with less data", 1),
+    Quantity("distribution_variance_ratio", "Genuine variance / at the next lower rate", 1),
+    Quantity("independent_share", "SD, independent errors / observed", 3),
+    Quantity("independence_distance", "Largest distance of the distributions (% of runs)", 1),
+    Quantity("independence_by_chance", "... by chance, 95%", 1),
+    Quantity("distribution_variance", "Variance, on the distribution (points²)", 4),
+    Quantity("genuine_share", "Share of the variance that is genuine", 3),
+    Quantity("covariance_share", "Covariance of halves / genuine variance", 2),
+    Quantity("lucky_quarter_gain_there", "Best quarter gains where it was chosen", 2),
+    Quantity("lucky_gain_kept", "Share of the gain that is left elsewhere", 2),
+    Quantity("lucky_part_gain_there", "Best 15% by a part gain there", 2),
+    Quantity("pairs_by_chance", "Pairs over 2% from independence, by chance", 0),
+    Quantity("lower_bound_ratio", "Observed variance / (err / nk)", 2),
+    Quantity("tasks_ratio", "Binary tasks, variance / (err / 2n)", 3),
+)
+
+THEORY = frozenset(one.name for one in _THEORY)
+"""What Jordan's (2024) theory says of a row: a table of its own, not columns of the measured one."""
+
 _KNOWN = {
     quantity.name: quantity
     for quantity in (
@@ -63,6 +97,7 @@ _KNOWN = {
         Quantity("ensemble_delta", "Ensemble Δ (%)", 2),
         Quantity("ensemble_cross_entropy_delta", "Ensemble Cross-Entropy Δ", 4),
         Quantity("ensemble_ppl_delta", "Ensemble PPL Δ", 2),
+        *_THEORY,
         Quantity(REDUCTIONS[0], "Variability Reduction (%)", 0),
         Quantity(REDUCTIONS[1], "Variability Reduction (%), raw ρ", 0),
     )
@@ -87,10 +122,16 @@ def in_order(names: set[str]) -> list[Quantity]:
 
 
 def number(value: float, decimals: int) -> str:
-    """At least `decimals` decimals; a number that would round to 0 but is not keeps one significant digit."""
+    """`decimals` decimals, but of a number from 10 on no more than five digits, and from 100,000 on a power of ten.
+
+    A number that would round to 0 but is not keeps one significant digit.
+    """
     if math.isnan(value):
         return ""
-    text = f"{value:.{decimals}f}"
+    if abs(value) >= _TOO_LONG:
+        return f"{value:.1e}"
+    whole = len(str(int(abs(value))))
+    text = f"{value:.{decimals if whole == 1 else max(min(decimals, _DIGITS - whole), 0)}f}"
     if value != 0.0 and float(text) == 0.0:
         return f"{value:.0e}"
     return text.removeprefix("-") if float(text) == 0.0 else text
@@ -104,7 +145,8 @@ def with_error(value: Value, decimals: int, plus_minus: str = " ± ") -> str:
         return number(value.value, decimals)
     if value.error > 0.0:
         decimals = max(decimals, min(-math.floor(math.log10(value.error)), 5))
-    return number(value.value, decimals) + plus_minus + number(value.error, decimals)
+    error = f"{value.error:.0e}" if value.error >= _TOO_LONG else number(value.error, decimals)
+    return number(value.value, decimals) + plus_minus + error
 
 
 def correlation(value: float) -> str:

@@ -51,6 +51,33 @@ def published_references() -> list[str]:
     return [name for name, _ in _tables(_published_yaml())]
 
 
+def means_of(reference: str, row: str = "", whole: bool = True) -> dict[str, float]:
+    """The published means of a table's models by quantity, as in {"accuracy_mean": 90.0}; of one of its rows, if named.
+
+    They stand in the paper's section `means`, by table (and, where they differ, by row), or in the row itself.
+
+    whole: whether those of the whole table count, which are means of single models.
+    """
+    paper, _, table = reference.partition(".")
+    given = _published_yaml().get(paper, {}).get("means", {}).get(table, {})
+    means = {name: value for name, value in given.items() if whole and not isinstance(value, dict)}
+    if row:
+        own = dict(_tables(_published_yaml())).get(reference, {}).get(row, {})
+        means |= {name: value[0] if isinstance(value, list) else value for name, value in own.items() if _is_mean(name)}
+        means |= given.get(row, {})
+    return means
+
+
+def _is_mean(name: str) -> bool:
+    return name.endswith("_mean")
+
+
+def tables_with_means() -> list[str]:
+    """The references of the tables whose models' means are published."""
+    papers = ((paper, below.get("means", {})) for paper, below in _published_yaml().items())
+    return [f"{paper}.{table}" for paper, means in papers for table in means]
+
+
 def render(
     table: pd.DataFrame,
     title: str,
@@ -61,8 +88,8 @@ def render(
     """Prints the variability table: one row per variant, under it the published row of the same name, if any.
 
     table: indexed by `variant`, columns the fields of `popnet.metrics.Variability` or `LanguageVariability`, and
-    optionally `population`, `failed` (members that could not be trained) and `marks` (remarks on a row, a string or a
-    list of them).
+    optionally `population`, `failed` (members that could not be trained), `diverged` (members no better than guessing,
+    which are counted) and `marks` (remarks on a row, a string or a list of them).
     sd: what is in the denominator of its SDs, to be said: `n`, as in the papers' tables and `Variability`, or `n - 1`.
     """
     console = console or Console()
@@ -179,6 +206,12 @@ def _notes(table: pd.DataFrame, published: pd.DataFrame | None) -> Iterator[str]
         failed = int(pd.to_numeric(table["failed"]).fillna(0).sum())
         if failed:
             yield f"{failed} member{'s' if failed > 1 else ''} failed and {'are' if failed > 1 else 'is'} not counted."
+    if "diverged" in table.columns and (rows := int((pd.to_numeric(table["diverged"]).fillna(0) > 0).sum())):
+        rest = "rows hold" if rows > 1 else "row holds"
+        yield (
+            f"{rows} {rest} members that diverged or learnt nothing: their numbers are counted in means and SDs, so "
+            "these say little; a lower rate or more epochs may help."
+        )
     if published is not None and not set(map(str, table.index)) & set(map(str, published.index)):
         yield "No row of the published table bears one of these variants' names."
 
@@ -194,7 +227,7 @@ def _published_yaml() -> dict[str, Any]:
 def _tables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
     """Every (reference, rows) below `tree`: a table maps variants to rows, a row holds no mapping."""
     for name, below in tree.items():
-        if not isinstance(below, dict):
+        if not isinstance(below, dict) or name == "means":
             continue
         reference = f"{prefix}{name}"
         rows = {key: value for key, value in below.items() if isinstance(value, dict)}

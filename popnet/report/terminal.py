@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -17,7 +18,7 @@ from popnet.report.measured import Measured
 from popnet.report.tables import render
 from popnet.report.verdicts import Verdict
 
-_STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "red", Verdict.OPEN: "yellow"}
+_STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "red", Verdict.OPEN: "yellow", Verdict.NOT_COMPARABLE: "dim"}
 _TONES = {"near": "green", "apart": "yellow", "far": "red", "": ""}
 
 
@@ -38,6 +39,8 @@ def print_report(report: Report, evidence: Sequence[Evidence], console: Console)
                 prose.show(console, note, style="dim")
         if section.claims:
             console.print("\nThe papers' claims", style="bold")
+        if section.claims and section.judged:
+            prose.show(console, section.judged)
         for claim in section.claims:
             _claim(claim, console)
 
@@ -48,7 +51,8 @@ def _frame(measured: Measured) -> pd.DataFrame:
     for row in measured.rows:
         values: dict[str, object] = {name: value.value for name, value in row.values.items()}
         values |= {f"{name}_error": value.error for name, value in row.values.items()}
-        values |= {"members": row.members, "population": row.planned, "failed": row.failed, "marks": list(row.marks)}
+        values |= {"members": row.members, "population": row.planned, "failed": row.failed, "diverged": row.diverged}
+        values["marks"] = list(row.marks)
         rows[row.name] = values
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
 
@@ -74,7 +78,8 @@ def _table(table: Table, width: int) -> RichTable:
     )
     result.add_column(table.corner, overflow="fold", min_width=14)
     for header in table.headers:
-        result.add_column(header.replace(" ", "\n"), justify="right", no_wrap=True)
+        words = header.replace(" ", "\n")
+        result.add_column(words if wide else re.sub(r"(?<=\w)-(?=\w)", "-\n", words), justify="right", no_wrap=True)
     for line in table.lines:
         style = "" if line.kind == "measured" else "dim"
         label = line.label if line.kind == "measured" else f"  {line.label}"
@@ -94,5 +99,7 @@ def _claim(claim: Claim, console: Console) -> None:
     if claim.published is not None:
         line.append(f"; by the published numbers: {claim.published.verdict.value}", style="dim")
     prose.show(console, line.append(")", style="dim"), head)
+    if claim.measured.why:
+        prose.show(console, claim.measured.why, f"{'':17}")
     for name, text in claim.measured.evidence:
         prose.show(console, f"{name}: {text}", f"{'':17}", style="dim")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from popnet.config import Recipe
+from popnet.config import Recipe, Variant
 from popnet.metrics import theory
 from popnet.metrics.precision import disagreement_matrix
 from popnet.metrics.theory import Summary
 from popnet.report import figures
+from popnet.report.settings import DURATION, RATE, differing_in, without_augmentation_and_less_data
+from popnet.report.twins import are_twins, twin_disagreements
 from popnet.results.found import Runs
+
+PAPERS_PAIR = (776, 796)
+"""Of Figure 4, in the order of CIFAR-10's test set."""
+
+PAIR_RATES = (0.362, 0.607)
+"""How often they are predicted right there: of another test set, the two examples nearest to these are drawn."""
+
+Populations = Mapping[str, Runs]
+Accuracies = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Drawn:
     svg: str
 
 
-def drawn(populations: Mapping[str, Runs], summaries: Mapping[str, Summary]) -> Iterator[Drawn]:
+def drawn(populations: Populations, summaries: Mapping[str, Summary]) -> Iterator[Drawn]:
     """Every figure that there are runs for, in the paper's order.
 
     Args:
@@ -33,28 +44,33 @@ def drawn(populations: Mapping[str, Runs], summaries: Mapping[str, Summary]) -> 
         summaries: of the same populations.
     """
     accuracies = {label: runs.samples["accuracy"].values for label, runs in populations.items()}
+    label, last = list(populations.items())[-1]
     yield Drawn("accuracy", "Accuracy over runs", figures.accuracy_distributions(accuracies))
     halves = {label: _halves(runs) for label, runs in populations.items()}
     yield Drawn("halves", "Two halves of the test set", figures.split_halves(halves))
-    foreseen = {label: theory.independent_errors_distribution(runs.errors) for label, runs in populations.items()}
-    caption = "Accuracy against independent errors"
-    yield Drawn("independence", caption, figures.independent_errors(accuracies, foreseen))
+    yield _independence(populations, summaries, accuracies)
+    yield _pair(label, last)
+    yield from _settings(populations, summaries)
+    tasks = theory.binary_tasks(last.predictions, last.labels, last.classes)
+    yield Drawn("tasks", f"Binary tasks, {label}", figures.binary_tasks(tasks))
     curves = {
         label: theory.class_calibration(runs.predictions, runs.labels, runs.classes)
         for label, runs in populations.items()
     }
     yield Drawn("calibration", "Calibration of the votes", figures.calibration(curves))
-    yield from _settings(populations, summaries)
-    label, last = list(populations.items())[-1]
-    tasks = theory.binary_tasks(last.predictions, last.labels, last.classes)
-    yield Drawn("tasks", f"Binary tasks, {label}", figures.binary_tasks(tasks))
+    yield from _augmentation(populations, accuracies)
     sets = {label: accuracies[label] for label in several_test_sets(populations)}
     if sets:
         yield Drawn("test-sets", "The same runs on several test sets", figures.correlated_test_sets(sets))
+    yield from _sources(populations, accuracies)
     yield from _pokes(populations)
+    yield from _deviating(label, last, summaries[label])
+    foreseen = theory.independent_errors_distribution(last.errors)
+    svg = figures.binomial(accuracies[label], foreseen, summaries[label].error / 100)
+    yield Drawn("binomial", f"The binomial assumption against the observed accuracies, {label}", svg)
 
 
-def several_test_sets(populations: Mapping[str, Runs]) -> list[str]:
+def several_test_sets(populations: Populations) -> list[str]:
     """The populations that are the same runs on different test sets: those with the first one's seeds, in its order."""
     first, *others = populations.values()
     if first.seeds is None:
@@ -70,57 +86,100 @@ def _halves(runs: Runs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return 100 * (1 - even / ((examples + 1) // 2)), 100 * (1 - odd / (examples // 2))
 
 
-_Setting = Callable[[Recipe], float]
+def _independence(populations: Populations, summaries: Mapping[str, Summary], accuracies: Accuracies) -> Drawn:
+    """Figure 3; of several test sets, Figure 9."""
+    foreseen = {label: theory.independent_errors_distribution(runs.errors) for label, runs in populations.items()}
+    titles = {name: f"{name}\nSD {one.sd:.3f}, genuine {one.distribution_sd:.3f}" for name, one in summaries.items()}
+    svg = figures.independent_errors(accuracies, foreseen, titles)
+    return Drawn("independence", "Accuracy against independent errors", svg)
 
 
-def _settings(populations: Mapping[str, Runs], summaries: Mapping[str, Summary]) -> Iterator[Drawn]:
-    """SDs by duration (Figure 5) and by learning rate (Figure 8), where recipes differ in that alone."""
-    for kind, label, path, setting in (
-        ("durations", "epochs", ("epochs",), lambda recipe: float(recipe.epochs)),
-        ("learning-rates", "learning rate", ("optimizer", "lr"), lambda recipe: recipe.optimizer.lr),
-    ):
-        names = _differing_in(populations, path, setting)
-        if len(names) < 2:
+def _pair(label: str, runs: Runs) -> Drawn:
+    """Figure 4: the paper's pair on CIFAR-10; elsewhere the two examples that are right as often as its two are."""
+    assert runs.errors is not None
+    right = 1 - runs.errors.example_counts() / runs.errors.members
+    first, second = PAPERS_PAIR
+    if runs.recipe is None or runs.recipe.dataset.name != "cifar10" or len(right) != 10_000:
+        first = int(np.argmin(np.abs(right - PAIR_RATES[0])))
+        others = np.abs(right - PAIR_RATES[1])
+        others[first] = np.inf
+        second = int(np.argmin(others))
+    columns = np.array([first, second])
+    bits = np.unpackbits(runs.errors.by_example(columns), axis=1, count=runs.errors.members) == 0
+    a, b = bits
+    observed = [100 * float(mask.mean()) for mask in (a & b, a & ~b, ~a & b, ~a & ~b)]
+    p, q = right[first], right[second]
+    foreseen = [100 * float(share) for share in (p * q, p * (1 - q), (1 - p) * q, (1 - p) * (1 - q))]
+    caption = f"A pair of examples, {first} and {second}, {label}: are their errors independent?"
+    return Drawn("pair", caption, figures.one_pair(first, second, observed, foreseen, runs.errors.members))
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Runs of which variant and recipe are known."""
+
+    label: str
+    variant: Variant
+    recipe: Recipe
+
+
+def _trained(populations: Populations) -> list[_Trained]:
+    return [
+        _Trained(label, runs.variant, runs.recipe)
+        for label, runs in populations.items()
+        if runs.variant is not None and runs.recipe is not None
+    ]
+
+
+def _settings(populations: Populations, summaries: Mapping[str, Summary]) -> Iterator[Drawn]:
+    """SDs by duration (Figure 5, and 3 right) and by learning rate (Figure 8), where recipes differ in that alone."""
+    for kind, label, path in (("durations", "epochs", DURATION), ("learning-rates", "learning rate", RATE)):
+        group = max(differing_in(_trained(populations), path), key=len, default=[])
+        if not group:
             continue
-        found = [summaries[name] for name in names]
+        found = [summaries[one.label] for one in group]
         deviations = {
             "on this test set": [one.sd for one in found],
             "if errors were independent": [one.independent_sd for one in found],
             "genuine": [one.distribution_sd for one in found],
         }
-        values = [setting(_recipe(populations[name])) for name in names]
+        values = [float(one.recipe.epochs if path == DURATION else one.recipe.optimizer.lr) for one in group]
         yield Drawn(kind, f"SD between runs by {label}", figures.deviations_by_setting(values, deviations, label))
 
 
-def _differing_in(populations: Mapping[str, Runs], path: tuple[str, ...], setting: _Setting) -> list[str]:
-    """The largest group of populations whose recipes differ in one key alone, ascending by it, each value once.
-
-    A setting of 0 (no training) has no place on a logarithmic axis.
-    """
-    groups: dict[str, dict[float, str]] = {}
-    for name, runs in populations.items():
-        variant = runs.variant
-        if variant is None or runs.recipe is None or setting(runs.recipe) <= 0:
-            continue
-        if variant.views.name != "none" or variant.ensemble > 1 or "bit" in variant.sources:
-            continue
-        rest = runs.recipe.canonical()
-        inner = rest
-        for key in path[:-1]:
-            inner = inner[key]
-        inner.pop(path[-1])
-        groups.setdefault(f"{rest} {variant.sources}", {}).setdefault(setting(runs.recipe), name)
-    largest = max(groups.values(), key=len, default={})
-    return [largest[value] for value in sorted(largest)]
+def _augmentation(populations: Populations, accuracies: Accuracies) -> Iterator[Drawn]:
+    """Figure 7, center left."""
+    pair = without_augmentation_and_less_data(_trained(populations))
+    if pair is not None:
+        values = {"No augmentation, and less data": {one.label: accuracies[one.label] for one in pair}}
+        yield Drawn("augmentation", "No augmentation against less data", figures.overlaid(values))
 
 
-def _pokes(populations: Mapping[str, Runs]) -> Iterator[Drawn]:
+def _sources(populations: Populations, accuracies: Accuracies) -> Iterator[Drawn]:
+    """Figure 11: for each training, all sources together and each alone."""
+    groups: dict[str, list[_Trained]] = {}
+    for one in _trained(populations):
+        if one.variant.sources and "bit" not in one.variant.sources and one.variant.until_step is None:
+            groups.setdefault(one.recipe.digest, []).append(one)
+    values = {}
+    for group in groups.values():
+        counts = sorted(len(one.variant.sources) for one in group)
+        if len(group) > 1 and counts[0] == 1 and counts[-1] > 1:
+            title = f"{group[0].recipe.epochs} epochs, {group[0].recipe.model.label}"
+            values[title if title not in values else f"{title}, {group[0].label}"] = {
+                one.label: accuracies[one.label] for one in group
+            }
+    if values:
+        yield Drawn("sources", "One source of randomness against all", figures.overlaid(values))
+
+
+def _pokes(populations: Populations) -> Iterator[Drawn]:
     """Runs against their twins of which one weight was changed, and against runs of other seeds (Figure 12)."""
     for name, twin in populations.items():
-        pokes = {label: runs for label, runs in populations.items() if _is_poked(runs, twin)}
+        pokes = {label: runs for label, runs in populations.items() if are_twins(runs, twin)}
         if not pokes:
             continue
-        differences = {label: _twin_disagreements(runs, twin) for label, runs in pokes.items()}
+        differences = {label: twin_disagreements(runs, twin) for label, runs in pokes.items()}
         others = disagreement_matrix(np.asarray(twin.predictions))
         histograms = {**differences, f"{name}, other seeds": others[np.triu_indices(len(others), 1)]}
         by_step = sorted((runs.variant.perturbation.step, label) for label, runs in pokes.items() if runs.variant)
@@ -130,34 +189,13 @@ def _pokes(populations: Mapping[str, Runs]) -> Iterator[Drawn]:
         yield Drawn(f"pokes-{word}", f"One weight poked: {name}", figures.disagreements(histograms, steps, means))
 
 
-def _is_poked(runs: Runs, twin: Runs) -> bool:
-    """Whether the first are the second's runs with one weight changed."""
-    if runs.variant is None or twin.variant is None or runs.seeds is None or twin.seeds is None:
-        return False
-    poked = "bit" in runs.variant.sources and "bit" not in twin.variant.sources
-    return poked and runs.recipe == twin.recipe and set(_unpoked(runs)) <= set(_unpoked(twin))
-
-
-def _twin_disagreements(runs: Runs, twin: Runs) -> NDArray[np.float64]:
-    """Of each poked run with its own twin, percent."""
-    assert runs.predictions is not None
-    assert twin.predictions is not None
-    place = {seeds: row for row, seeds in enumerate(_unpoked(twin))}
-    order = [place[seeds] for seeds in _unpoked(runs)]
-    return 100.0 * theory.twin_disagreements(runs.predictions, twin.predictions[order])
-
-
-def _unpoked(runs: Runs) -> list[object]:
-    """Each run's seeds but for the changed weight's."""
-    assert runs.seeds is not None
-    return [
-        tuple(part for part in seeds if not (isinstance(part, tuple) and part[0] == "bit"))
-        if isinstance(seeds, tuple)
-        else seeds
-        for seeds in runs.seeds
-    ]
-
-
-def _recipe(runs: Runs) -> Recipe:
-    assert runs.recipe is not None
-    return runs.recipe
+def _deviating(label: str, runs: Runs, summary: Summary) -> Iterator[Drawn]:
+    """Figure 13, where any pair deviates by over 2%."""
+    if summary.dependent_pairs == 0:
+        return
+    pairs = theory.dependent_pairs(runs.errors, limit=10)
+    caption = (
+        f"The pairs of examples farthest from independence, {label}: {pairs.count:,} of {pairs.pairs:,} deviate by "
+        f"over 2%, and {pairs.expected_by_chance:,.0f} would by chance"
+    )
+    yield Drawn("pairs", caption, figures.deviating_pairs(pairs))

@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     HOLDS = "holds"
     FAILS = "does not hold"
     OPEN = "cannot be told"
+    NOT_COMPARABLE = "not comparable"
 
 
 def at_least(values: Sequence[Value], bound: float) -> Verdict:

@@ -19,7 +19,7 @@ from popnet.results.found import Options
 from popnet.results.objects import store_of
 from popnet.results.sources import form_of, split
 from popnet.results.stores.language_populations import population_predictions
-from popnet.results.stores.populations import population_logits
+from popnet.results.stores.populations import population_labels, population_logits
 from popnet.results.stores.rows import rows_of_store, stored_population
 from popnet.store import Store
 
@@ -104,8 +104,9 @@ def _store_rows(store: Store, source: str) -> pd.DataFrame:
 def _row(store: Store, population: Population, members: list[Member]) -> Variability | LanguageVariability:
     if population.members[0].recipe.language is not None:
         return population_predictions(store, population, members).variability()
-    labels = store.labels(members[0].id)
-    if population.variant.ensemble == 1 and tuple(views_of(population.variant.views)) == (ORIGINAL,):
+    labels = population_labels(store, population, members)
+    whole = population.variant.part is None
+    if whole and population.variant.ensemble == 1 and tuple(views_of(population.variant.views)) == (ORIGINAL,):
         return variability(open_stored(store, [m.id for m in members]), labels, ensemble_cross_entropy=False)
     return variability(population_logits(store, population, members), labels, ensemble_cross_entropy=False)
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         independent_errors_sample,
     )
     from popnet.metrics.theory.packed import PackedErrors
+    from popnet.metrics.theory.resampled import Resampled, resample
     from popnet.metrics.theory.summary import Summary, summarise
     from popnet.metrics.theory.tasks import BinaryTasks, binary_tasks
     from popnet.metrics.theory.variance import (
@@ -63,6 +64,7 @@ _HOME = {
     "Estimate": "variance",
     "LuckyGain": "decorrelation",
     "PackedErrors": "packed",
+    "Resampled": "resampled",
     "SplitHalves": "decorrelation",
     "Summary": "summary",
     "binary_tasks": "tasks",
@@ -81,6 +83,7 @@ _HOME = {
     "independent_errors_sd": "variance",
     "lucky_gain": "decorrelation",
     "observed_variance": "variance",
+    "resample": "resampled",
     "signed_sd": "variance",
     "split_halves": "decorrelation",
     "summarise": "summary",
@@ -98,6 +101,7 @@ __all__ = [
     "Estimate",
     "LuckyGain",
     "PackedErrors",
+    "Resampled",
     "SplitHalves",
     "Summary",
     "binary_tasks",
@@ -116,6 +120,7 @@ __all__ = [
     "independent_errors_sd",
     "lucky_gain",
     "observed_variance",
+    "resample",
     "signed_sd",
     "split_halves",
     "summarise",

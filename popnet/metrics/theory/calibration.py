@@ -50,11 +50,14 @@ class DisagreementCheck:
         error: the mean error rate of the members.
         disagreement: the mean over pairs of members of the share of examples on which they differ.
         difference: disagreement - error, with an interval over examples.
+        ratio: disagreement / error, with an interval over runs and examples: 1 under class-wise calibration. NaN where
+            no run errs.
     """
 
     error: float
     disagreement: float
     difference: Estimate
+    ratio: Estimate
 
 
 def votes(predictions: Any, classes: int | None = None) -> NDArray[np.int64]:
@@ -137,10 +140,37 @@ def disagreement_check(predictions: Any, labels: Any, confidence: float = 0.95) 
     errors = 1 - right / members
     differing = 1 - (counts * (counts - 1)).sum(axis=1) / (members * (members - 1))
     gaps = differing - errors
-    gap, deviation = float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(examples)
-    reach = deviation * _normal_quantile(confidence)
-    difference = Estimate(gap, deviation, gap - reach, gap + reach, confidence)
-    return DisagreementCheck(float(errors.mean()), float(differing.mean()), difference)
+    difference = _interval(float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(examples), confidence)
+    if not errors.any():
+        nothing = float("nan")
+        return DisagreementCheck(0.0, float(differing.mean()), difference, _interval(nothing, nothing, confidence))
+    ratio = float(differing.mean() / errors.mean())
+    over_examples = float((differing - ratio * errors).std(ddof=1)) / math.sqrt(examples) / float(errors.mean())
+    reach = math.hypot(over_examples, _ratio_error_over_runs(array, truth, counts))
+    return DisagreementCheck(
+        float(errors.mean()), float(differing.mean()), difference, _interval(ratio, reach, confidence)
+    )
+
+
+def _ratio_error_over_runs(predictions: NDArray[Any], labels: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+    """The standard error of disagreement / error: jackknife over runs. NaN below 3 runs. counts: `votes`."""
+    members, examples = predictions.shape
+    if members < 3:
+        return float("nan")
+    places = np.arange(examples)
+    agreeing = np.array([counts[places, row].sum() - examples for row in predictions])  # with the others, over examples
+    wrong = np.array([(row != labels).sum() for row in predictions])
+    differing = examples * (members - 1) - agreeing
+    pairs = (int(differing.sum()) - 2 * differing) / ((members - 1) * (members - 2))
+    error = (int(wrong.sum()) - wrong) / (members - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = pairs / error
+    return math.sqrt((members - 1) / members * float(((without - without.mean()) ** 2).sum()))
+
+
+def _interval(value: float, error: float, confidence: float) -> Estimate:
+    reach = error * _normal_quantile(confidence)
+    return Estimate(value, error, value - reach, value + reach, confidence)
 
 
 def _normal_quantile(confidence: float) -> float:

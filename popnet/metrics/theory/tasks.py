@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,17 +42,17 @@ class BinaryTasks:
     @property
     def r_squared(self) -> float:
         """1 - (squared distance of predicted SDs to the observed) / (their spread): no line is fitted."""
-        return _r_squared(np.sqrt(self.variance), np.sqrt(self.predicted))
+        return r_squared(np.sqrt(self.variance), np.sqrt(self.predicted))
 
     @property
     def r_squared_of_variances(self) -> float:
         """The same for variances."""
-        return _r_squared(self.variance, self.predicted)
+        return r_squared(self.variance, self.predicted)
 
     @property
     def r_squared_binomial(self) -> float:
         """`r_squared` of the binomial assumption."""
-        return _r_squared(np.sqrt(self.variance), np.sqrt(self.binomial))
+        return r_squared(np.sqrt(self.variance), np.sqrt(self.binomial))
 
     @property
     def times_nearer_than_binomial(self) -> float:
@@ -76,7 +77,7 @@ def binary_tasks(
     if count < 2 or int(truth.max()) >= count or len(array) < 2:
         raise ValueError("binary tasks need at least 2 classes, labels below the number of classes, and 2 members")
     members, examples = array.shape
-    sides = _sides(count, limit, seed)
+    sides = sides_of(count, limit, seed)
     first, second = _error_sums(array, truth, sides)
     error = first / (members * examples)
     spread = (members * second - first**2) / (members * (members - 1))  # of counts; exact integers below 2^53 first
@@ -95,8 +96,8 @@ def binary_tasks(
     )
 
 
-def _sides(classes: int, limit: int, seed: int) -> NDArray[np.bool_]:
-    """bool [tasks, classes], each division into two sides once."""
+def sides_of(classes: int, limit: int = 511, seed: int = 1) -> NDArray[np.bool_]:
+    """bool [tasks, classes], each division into two sides once; where there are more than `limit`, so many, drawn."""
     if classes <= 24 and 2 ** (classes - 1) - 1 <= limit:
         numbers = 2 * np.arange(1, 2 ** (classes - 1))  # bit c is class c's side
         return (numbers[:, None] >> np.arange(classes) & 1).astype(bool)
@@ -107,18 +108,15 @@ def _sides(classes: int, limit: int, seed: int) -> NDArray[np.bool_]:
     return np.asarray(drawn[np.sort(where)[:limit]])
 
 
-def _error_sums(
+def task_errors(
     predictions: NDArray[Any], labels: NDArray[np.int64], sides: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each task, the sum and the sum of squares over members of the number of errors; float64 [tasks], integers."""
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """How many examples each run gets wrong on each task, block by block: integers, float64 [runs of block, tasks]."""
     classes = sides.shape[1]
-    first, second = np.zeros(len(sides)), np.zeros(len(sides))
     if classes > _CONFUSION_CLASSES:
-        for row in predictions:
-            wrong = (sides[:, row] != sides[:, labels]).sum(axis=1).astype(np.float64)
-            first += wrong
-            second += wrong**2
-        return first, second
+        for run, row in enumerate(predictions):
+            yield slice(run, run + 1), (sides[:, row] != sides[:, labels]).sum(axis=1)[None].astype(np.float64)
+        return
     differ = (sides[:, :, None] != sides[:, None, :]).reshape(len(sides), -1).T.astype(np.float64)
     step = max(1, min(_CELLS // labels.size, _CELLS // classes**2))
     for start in range(0, len(predictions), step):
@@ -126,12 +124,21 @@ def _error_sums(
         cells = block * np.int64(classes) + labels
         cells += np.arange(len(block))[:, None] * classes**2
         confusion = np.bincount(cells.reshape(-1), minlength=len(block) * classes**2).reshape(len(block), -1)
-        wrong = confusion.astype(np.float64) @ differ
+        yield slice(start, start + len(block)), confusion.astype(np.float64) @ differ
+
+
+def _error_sums(
+    predictions: NDArray[Any], labels: NDArray[np.int64], sides: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each task, the sum and the sum of squares over members of the number of errors; float64 [tasks], integers."""
+    first, second = np.zeros(len(sides)), np.zeros(len(sides))
+    for _, wrong in task_errors(predictions, labels, sides):
         first += wrong.sum(axis=0)
         second += (wrong**2).sum(axis=0)
     return first, second
 
 
-def _r_squared(observed: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+def r_squared(observed: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """1 - (squared distance of predicted to observed) / (spread of the observed); NaN where they do not vary."""
     spread = float(((observed - observed.mean()) ** 2).sum())
     return 1 - float(((observed - predicted) ** 2).sum()) / spread if spread else float("nan")

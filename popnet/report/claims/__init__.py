@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from popnet.report.claims import instability, mitigations, onset, representations, sources
+from popnet.report.claims import instability, jordan, mitigations, onset, representations, sources
 from popnet.report.claims.claim import Claim, Evidence, Finding
 
 __all__ = ["Claim", "Evidence", "Finding", "claims_across", "claims_of"]
 
 
-_MODULES = (sources, representations, instability, onset, mitigations)
+_MODULES = (sources, representations, instability, onset, mitigations, jordan)
 
 
 def claims_of(evidence: Evidence) -> list[Claim]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from popnet.report.beside import Beside
+from popnet.report.claims.comparable import LEAST, why_not
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import IMAGES, TEXTS, Quantity, Value, quantity, shown
 from popnet.report.verdicts import Verdict
@@ -19,10 +20,16 @@ Check = Callable[[Side], "Finding"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, and the numbers behind it: what each is of, and what it is."""
+    """A verdict, the numbers behind it (what each is of, and what it is), and what must be read with it.
+
+    Attributes:
+        why: a sentence shown beside the verdict: why the numbers cannot be set against the claim, or at what price it
+            holds; empty where there is nothing to say.
+    """
 
     verdict: Verdict
     evidence: tuple[tuple[str, str], ...]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """An experiment with the published rows that its own are set against."""
+    """An experiment with the published rows that its own are set against: those of the same data and model alone."""
 
     measured: Measured
     printed: Side
@@ -55,16 +62,23 @@ class Evidence:
     def of(cls, measured: Measured, tables: Sequence[Beside]) -> Evidence:
         """tables: the experiment's comparisons; where a row stands in several, the first one's numbers count."""
         printed: dict[str, Values] = {}
-        for table in tables:
-            for pair in table.pairs:
-                cells = {cell.quantity.name: cell.published for cell in pair.cells}
-                printed[pair.row.name] = {**cells, **printed.get(pair.row.name, {})}
+        for pair in (pair for table in tables for pair in table.pairs if not pair.other):
+            cells = {cell.quantity.name: cell.published for cell in pair.cells}
+            printed[pair.row.name] = {**cells, **printed.get(pair.row.name, {})}
         return cls(measured, printed)
 
-    def claim(self, statement: str, where: str, rows: Sequence[Row], check: Check) -> Claim:
-        """The claim, checked on the rows' numbers, and on the published ones where all of the rows have them."""
+    def claim(self, statement: str, where: str, rows: Sequence[Row], check: Check, *, trained: bool = True) -> Claim:
+        """The claim, checked on the rows' numbers, and on the published ones where all of the rows have them.
+
+        It is one that makes sense for any network, and gets a verdict where `why_not` has nothing against it.
+
+        trained: whether it speaks of trained models, of which there are enough; else of any two runs.
+        """
         names = tuple(row.name for row in rows)
         ours = check({row.name: row.values for row in rows})
+        why = why_not(self.measured, rows, LEAST, any_network=True) if trained else None
+        if why is not None:
+            ours = Finding(Verdict.NOT_COMPARABLE, ours.evidence, why)
         known = all(name in self.printed for name in names)
         theirs = check({name: self.printed[name] for name in names}) if known else None
         return Claim(statement, where, names, ours, theirs)

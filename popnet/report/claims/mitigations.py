@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from popnet.config import Recipe
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, Values, metrics_of
 from popnet.report.claims.rows import is_plain
 from popnet.report.claims.sources import ALIKE, similar
 from popnet.report.measured import Row
-from popnet.report.quantities import Value, quantity
+from popnet.report.quantities import Value, number, quantity, shown
 from popnet.report.reductions import Reduction, reduction, reductions
-from popnet.report.verdicts import Verdict, at_least, at_most
+from popnet.report.verdicts import Verdict, at_least, at_most, difference
 
 _SECTION = "Summers & Dinneen (2021), Section 5"
+
+_ADDED = {"averaging", "clip_gradient", "weight_noise"}
+"""Keys of a recipe, each of them a remedy of Appendix D where the other recipe has none."""
 
 
 def claims(evidence: Evidence) -> Iterator[Claim]:
@@ -33,7 +38,7 @@ def _reduces(evidence: Evidence, found: Reduction) -> Claim:
             ("Mean reduction over the five metrics", _percent(complement)),
             ("Read as the reproduction report does, by ρ itself", _percent(raw)),
         )
-        return Finding(at_least([complement], 0.0), sentences)
+        return _with_accuracies(Finding(at_least([complement], 0.0), sentences), rows, [found.single.name])
 
     statement = f"{found.mitigated.name} reduces variability against {found.single.name}"
     return evidence.claim(statement, _SECTION, [found.mitigated, found.single], check)
@@ -51,7 +56,7 @@ def _ensembles(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
         "An accelerated ensemble varies in accuracy and cross-entropy about as much (within 20%) as an ensemble of two",
         _SECTION,
         [snapshots, two],
-        lambda rows: similar(rows, sds, ALIKE),
+        lambda rows: _with_accuracies(similar(rows, sds, ALIKE), rows, [two.name]),
     )
 
 
@@ -73,9 +78,9 @@ def _combined(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
             for b in alone
             if b.variant.snapshots or b.variant.views == a.variant.views
         ]
-        return Finding(
-            at_least(gains, 0.0), tuple((f"Reduction by {name}", _percent(value)) for name, value in results.items())
-        )
+        sentences = tuple((f"Reduction by {name}", _percent(value)) for name, value in results.items())
+        compared = {row.name: side[row.name] for row in [*both, single]}
+        return _with_accuracies(Finding(at_least(gains, 0.0), sentences), compared, [single.name])
 
     yield evidence.claim(
         "Accelerated ensembling together with test-time augmentation reduces variability more than either alone",
@@ -86,7 +91,7 @@ def _combined(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
 
 
 def _no_help(evidence: Evidence) -> Iterator[Claim]:
-    """Changes of the recipe against the experiment's own recipe, for the same sources."""
+    """The changes that Appendix D names, against the experiment's own recipe, for the same sources."""
     measured = evidence.measured
     plain = [row for row in measured.rows if is_plain(row) and row.members >= 2 and row.variant.sources]
     for row in plain:
@@ -97,8 +102,33 @@ def _no_help(evidence: Evidence) -> Iterator[Claim]:
             f"{row.name} does not reduce variability (by a fifth or more) against {base.name}",
             "Summers & Dinneen (2021), Appendix D",
             [row, base],
-            lambda rows: _by_a_fifth(*rows.values()),
+            lambda rows: _with_accuracies(_by_a_fifth(*rows.values()), rows, list(rows)[1:]),
         )
+
+
+def _with_accuracies(finding: Finding, rows: Side, unmitigated: Sequence[str]) -> Finding:
+    """The finding with every row's mean accuracy; where a mitigated row's is lower than all the others', that is said.
+
+    Lower: by more than two of their common errors. Rows whose means are not known add nothing.
+    """
+    kind = quantity("accuracy_mean")
+    means = {name: values[kind.name] for name, values in rows.items() if kind.name in values}
+    if len(means) < len(rows):
+        return finding
+    sentences = tuple((f"Mean accuracy of {name}", f"{shown(kind, mean)}%") for name, mean in means.items())
+    least = min((means[name] for name in unmitigated), key=lambda mean: mean.value)
+    lower = [name for name in means if name not in unmitigated and _is_lower(means[name], least)]
+    why = "; ".join(f"at a lower accuracy: {_points(means[name])} ({name}) against {_points(least)}" for name in lower)
+    return Finding(finding.verdict, (*finding.evidence, *sentences), finding.why or why)
+
+
+def _is_lower(mean: Value, other: Value) -> bool:
+    gap = difference(other, mean)
+    return gap.value > 0.0 and not gap.value <= 2 * gap.error
+
+
+def _points(mean: Value) -> str:
+    return f"{number(mean.value, 2)}%"
 
 
 def _by_a_fifth(changed: Values, base: Values) -> Finding:
@@ -111,14 +141,32 @@ def _by_a_fifth(changed: Values, base: Values) -> Finding:
 
 
 def _unchanged(row: Row, plain: list[Row], digest: str) -> Row | None:
-    """The row of the same sources that is trained by the experiment's own recipe; None where this one is."""
-    if row.recipe.digest == digest or row.recipe.model.name is None:
-        return None
-    same = (other for other in plain if other.recipe.digest == digest)
-    found = next((other for other in same if other.variant.sources == row.variant.sources), None)
-    if found is None or found.recipe.model != row.recipe.model or found.recipe.dataset != row.recipe.dataset:
-        return None
-    return found
+    """The row of the same sources by the experiment's own recipe, of which this one's is a remedy of Appendix D."""
+    for other in plain:
+        if other.recipe.digest == digest and is_remedy(row.recipe, other.recipe):
+            drawn = {"stochastic"} if row.recipe.weight_noise is not None else set()  # what weight noise draws from
+            if set(row.variant.sources) - drawn == set(other.variant.sources) - drawn:
+                return other
+    return None
+
+
+def is_remedy(changed: Recipe, base: Recipe) -> bool:
+    """Whether a recipe differs from another by exactly one of the changes that Appendix D names.
+
+    Other momentum, or Adam (both with a rate that suits), averaged weights, clipped gradients, noise on the weights.
+    """
+    mine, theirs = changed.canonical(), base.canonical()
+    keys = {key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)}
+    if keys == {"optimizer"}:
+        return _is_other_optimizer(mine["optimizer"], theirs["optimizer"])
+    return len(keys) == 1 and keys <= _ADDED and not keys & theirs.keys()
+
+
+def _is_other_optimizer(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    keys = {key for key in mine if mine[key] != theirs[key]}
+    if "name" in keys:
+        return mine["name"] == "adam" and theirs["name"] == "sgd" and keys <= {"name", "lr", "momentum", "betas", "eps"}
+    return mine["name"] == "sgd" and "momentum" in keys and keys <= {"momentum", "lr"}
 
 
 def _percent(value: Value) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from popnet.config import Perturbation
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, told
-from popnet.report.claims.rows import is_single
+from popnet.report.claims.rows import has_papers_bit, is_single
 from popnet.report.claims.sources import ALIKE
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import Value, quantity
@@ -36,7 +35,7 @@ def onsets(measured: Measured) -> list[Onsets]:
     by_sources: dict[tuple[str, ...], list[Row]] = {}
     for row in measured.rows:
         variant = row.variant
-        if is_single(row) and row.members >= 2 and variant.sources and variant.perturbation == Perturbation():
+        if is_single(row) and row.members >= 2 and variant.sources and has_papers_bit(variant):
             by_sources.setdefault(tuple(s for s in variant.sources if s != "init") or ("init",), []).append(row)
     found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for sources, rows in by_sources.items()]
     return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]
@@ -46,21 +45,23 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
     """The claims that the experiment has the rows for."""
     for found in onsets(evidence.measured):
         epochs = found.rows[0].recipe.epochs
-        early = [row for row in found.rows[1:] if _epoch(row) <= max(1, epochs // 10)]
+        early = [row for row in found.rows[1:] if 10 * _epoch(row) <= epochs]
         if early:
             yield evidence.claim(
-                f"Nondeterminism ({found.name}) that sets in after a tenth of the training gives nearly as much "
-                "variability as from the beginning",
+                f"Nondeterminism ({found.name}) that sets in after {_share(early[-1])} gives nearly as "
+                "much variability as from the beginning",
                 _WHERE,
                 [early[-1], found.rows[0]],
                 _nearly_as_much,
             )
-        late = found.rows[-1]
-        if _epoch(late) >= epochs / 2:
+        late = [
+            row for row in found.rows if epochs <= 2 * _epoch(row) < 2 * epochs
+        ]  # from the last epoch on nothing varies
+        if late:
             yield evidence.claim(
                 f"The later nondeterminism ({found.name}) sets in, the less final models vary",
                 _WHERE,
-                [found.rows[0], late],
+                [found.rows[0], late[-1]],
                 _less_in_the_end,
             )
 
@@ -77,12 +78,20 @@ def _less_in_the_end(rows: Side) -> Finding:
 
 def _compared(rows: Side, how: Callable[[Value, Value], Value]) -> tuple[Value, tuple[tuple[str, str], ...]]:
     """The accuracy SD of the first row against that of the second, and the numbers behind it."""
-    metric = quantity("accuracy_sd")
     (first_name, first), (second_name, second) = rows.items()
+    metric = quantity("ppl_sd" if "ppl_sd" in first else "accuracy_sd")
     sentence = (
         f"{told(metric, first[metric.name], first_name)} against {told(metric, second[metric.name], second_name)}"
     )
     return how(first[metric.name], second[metric.name]), ((metric.header, sentence),)
+
+
+def _share(row: Row) -> str:
+    return (
+        "a tenth of the training"
+        if 10 * _epoch(row) == row.recipe.epochs
+        else f"{_epoch(row)} of {row.recipe.epochs} epochs"
+    )
 
 
 def _epoch(row: Row) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from popnet.config import ALL_SOURCES, Perturbation
+from popnet.config import Recipe, Variant
 from popnet.report.measured import Measured, Row
 
 
@@ -16,7 +16,8 @@ class Group:
     Attributes:
         sources: in which one or more sources vary, a bit change not among them.
         bit: in which one weight changes by a bit, or None.
-        everything: in which most sources vary: the papers' "All Nondeterminism Sources", or None.
+        everything: in which all sources vary that the recipe draws from, low-level nondeterminism perhaps apart: the
+            papers' "All Nondeterminism Sources", or None.
         same: whose seeds are all equal (the reproduction report's "Determinism"), or None.
     """
 
@@ -40,7 +41,17 @@ def is_plain(row: Row) -> bool:
     """Whether a row is of single models, with its seeds from the first step to the last, and the papers' bit change."""
     variant = row.variant
     throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
-    return is_single(row) and throughout and variant.cross is None and variant.perturbation == Perturbation()
+    return is_single(row) and throughout and variant.cross is None and has_papers_bit(variant)
+
+
+def has_papers_bit(variant: Variant) -> bool:
+    """Whether a row's change of one weight is the papers': by one bit, before the first step, at a random place.
+
+    The papers change the first layer's weights, and of language models do not say which: any tensor may be named. A row
+    in which no bit varies has none to ask about.
+    """
+    change = variant.perturbation
+    return "bit" not in variant.sources or (change.kind == "bit" and change.weight == "random" and change.step == 0)
 
 
 def is_single(row: Row) -> bool:
@@ -50,12 +61,18 @@ def is_single(row: Row) -> bool:
 
 def _group(rows: Sequence[Row]) -> Group:
     sources = tuple(row for row in rows if row.variant.sources and "bit" not in row.variant.sources)
-    most = max(sources, key=lambda row: len(row.variant.sources), default=None)
-    complete = most is not None and (set(ALL_SOURCES) <= set(most.variant.sources) or len(most.variant.sources) > 1)
+    complete = [row for row in sources if _drawn_from(row.recipe) <= set(row.variant.sources)]
     return Group(
         sources,
         next((row for row in rows if row.variant.sources == ("bit",)), None),
-        most if complete else None,
+        max(complete, key=lambda row: len(row.variant.sources), default=None),
         next((row for row in rows if not row.variant.sources and row.variant.replicas), None),
         rows[0].recipe.model.name == "linear",
     )
+
+
+def _drawn_from(recipe: Recipe) -> set[str]:
+    """The sources that every training by this recipe draws from."""
+    if recipe.language is not None:
+        return {"init", "stochastic"}
+    return {"init", "shuffle", "augment"} if recipe.augment.any else {"init", "shuffle"}

@@ -26,6 +26,7 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
                 "Reproduction report, Section 4.1",
                 [group.same],
                 _same,
+                trained=False,
             )
         if len(group.sources) > 1 and not group.linear:
             yield from _likeness(evidence, group)
@@ -33,12 +34,14 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
 
 def _percent_apart(low: Value, high: Value) -> str:
     share = ratio(low, high)
-    return f"{100 * (1 - share.value):.0f}% ± {100 * share.error:.0f} apart" if share.known else "too small to compare"
+    return (
+        f"{100 * (1 - share.value):.0f}% ± {100 * share.error:.0f} apart" if share.known else "too uncertain to compare"
+    )
 
 
 def _times_apart(low: Value, high: Value) -> str:
     times = ratio(high, low)
-    return f"{times.value:.2f} ± {times.error:.2f} times" if times.known else "too small to compare"
+    return f"{times.value:.2f} ± {times.error:.2f} times" if times.known else "too uncertain to compare"
 
 
 def similar(rows: Side, metrics: list[Quantity], least: float, apart: Told = _percent_apart) -> Finding:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from popnet import native
-from popnet.metrics.language import LanguageVariability, language_variability
+from popnet.metrics.language import LanguageVariability, language_variability, perplexity
 from popnet.metrics.predictions import Predictions
 from popnet.protocol import Member, Plan, Population
 from popnet.results.stores.populations import ensemble_groups, population_table
@@ -75,15 +75,21 @@ def population_predictions(store: Store, population: Population, members: Sequen
 def language_table(plan: Plan, store: Store) -> pd.DataFrame:
     """Tables 2, 4 and 9: a row for each variant, indexed by `variant`.
 
-    Columns: the fields of `LanguageVariability`, population, failed and marks. A row with fewer than two finished
-    members (or ensembles) has NaN metrics; `marks` says what a reader must know.
+    Columns: the fields of `LanguageVariability`, population, failed, diverged and marks. A row with fewer than two
+    finished members (or ensembles) has NaN metrics; `marks` says what a reader must know.
     """
 
     def measured(population: Population, members: list[Member]) -> tuple[dict[str, float], list[str]]:
         row = population_predictions(store, population, members).variability().as_dict()
         return row, [WORDS_NOT_KNOWN] if math.isnan(row["disagreement"]) else []
 
-    return population_table(plan, store, [field.name for field in fields(LanguageVariability)], measured)
+    def lost(member: Member) -> str:
+        known = language_population(store, [[member.id]])
+        words = int(store.labels(member.id).max()) + 1 if known.logits is None else known.logits.classes
+        bad = perplexity(known.log_probabilities)[0] > words
+        return f"perplexity above {words:,}, that of words drawn at random" if bad else ""
+
+    return population_table(plan, store, [field.name for field in fields(LanguageVariability)], measured, lost)
 
 
 class _Logits(Predictions):

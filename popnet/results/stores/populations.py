@@ -7,19 +7,30 @@ from dataclasses import fields
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
+from popnet.config import test_parts
+from popnet.errors import DataError
+from popnet.metrics.chance import diverged
 from popnet.metrics.population import Variability, variability
-from popnet.metrics.similarity import linear_cka_matrix
+from popnet.metrics.similarity import Alignment, linear_cka_alignment
 from popnet.protocol import Member, Plan, Population, View, view_weights, views_of
 from popnet.random import Source, permutation
 from popnet.store import Store
+from popnet.store.files import mapped_tensor
 
 _GROUP_SEED = 1
 
 FEW_ENSEMBLES = 10
 FEW = f"fewer than {FEW_ENSEMBLES} ensembles: deviations, and their errors too, are rough"
 """Marks a row whose spread is that of so few ensembles that not even its error bars can be trusted."""
+
+DIVERGED = "diverged or learnt nothing"
+"""What marks a row of which some members are no better than guessing."""
+
+Lost = Callable[[Member], str]
+"""By what a finished member diverged or learnt nothing, in words; empty where it is trained."""
 
 
 def finished_members(population: Population, done: Mapping[str, frozenset[View]]) -> list[Member]:
@@ -47,6 +58,7 @@ def member_logits(store: Store, member: Member, population: Population) -> NDArr
     there, stored = store.viewed_predictions(member.id)
     position = {view: index for index, view in enumerate(there)}
     views = views_of(spec)
+    stored = stored[:, tested(population, stored.shape[1])]
     if len(views) == 1:
         return stored[position[views[0]]]
     total = np.zeros(stored.shape[1:], dtype=np.float64)
@@ -54,6 +66,26 @@ def member_logits(store: Store, member: Member, population: Population) -> NDArr
     for view, weight in zip(views, weights):
         total += weight * stored[position[view]].astype(np.float64)
     return (total / sum(weights)).astype(np.float32)
+
+
+def population_labels(store: Store, population: Population, members: Sequence[Member]) -> NDArray[np.int64]:
+    """The labels, int64 [examples], of the test examples on which the row is measured."""
+    labels = store.labels(members[0].id)
+    return labels[tested(population, len(labels))]
+
+
+def tested(population: Population, examples: int) -> slice:
+    """Which of a member's test examples the row is measured on. Raises DataError where parts are not all of them."""
+    recipe = population.members[0].recipe
+    bounds = population.variant.tested(recipe)
+    if bounds is None:
+        return slice(None)
+    total = sum(count for _, count in test_parts(recipe.dataset))
+    if total != examples:
+        raise DataError(
+            f"{population.name}: the parts of its data set hold {total:,} examples, and {examples:,} were tested"
+        )
+    return slice(*bounds)
 
 
 def ensemble_groups(members: int, size: int) -> list[list[int]]:
@@ -87,16 +119,21 @@ def _mean(store: Store, population: Population, members: list[Member], group: li
 
 
 def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
-    """One row for each variant, indexed by `variant`: the fields of `Variability`, population, failed and marks.
+    """One row for each variant, indexed by `variant`: the fields of `Variability`, population, failed, diverged, marks.
 
     A row with fewer than two finished members (or ensembles) has NaN metrics; `marks` says what a reader must know.
     """
 
     def measured(population: Population, members: list[Member]) -> tuple[dict[str, float], list[str]]:
         logits = population_logits(store, population, members)
-        return variability(logits, store.labels(members[0].id)).as_dict(), []
+        return variability(logits, population_labels(store, population, members)).as_dict(), []
 
-    return population_table(plan, store, [field.name for field in fields(Variability)], measured)
+    def lost(member: Member) -> str:
+        logits = store.viewed_predictions(member.id)[1][:1]  # of the original images, which come first
+        bad = diverged(logits, store.labels(member.id))[0]
+        return f"at chance or cross-entropy above ln {logits.shape[2]:,}" if bad else ""
+
+    return population_table(plan, store, [field.name for field in fields(Variability)], measured, lost)
 
 
 def population_table(
@@ -104,25 +141,36 @@ def population_table(
     store: Store,
     columns: Sequence[str],
     measured: Callable[[Population, list[Member]], tuple[Mapping[str, float], Sequence[str]]],
+    lost: Lost,
 ) -> pd.DataFrame:
-    """A row for each variant with `columns`, `members` among them, population, failed and marks.
+    """A row for each variant with `columns`, `members` among them, population, failed, diverged and marks.
 
-    measured: called where there are at least two finished members (or ensembles); gives the columns and more marks.
+    Args:
+        measured: called where there are at least two finished members (or ensembles); gives the columns and more marks.
+        lost: asked once of each member that was trained at all. Members that are lost count in the columns.
     """
     done, failed = store.done(), store.failures()
+    known: dict[str, str] = {}
     rows = {}
     for population in plan.populations:
         members = finished_members(population, done)
         size = population.variant.ensemble
         row: dict[str, object] = dict.fromkeys(columns, float("nan"))
         row["members"] = len(members) // size
+        for m in members:
+            if m.id not in known:
+                known[m.id] = lost(m) if m.recipe.epochs > 0 else ""
+        reasons = [known[m.id] for m in members if known[m.id]]
         marks = list(_marks(population, len(members)))
+        if reasons:
+            marks.append(f"{len(reasons)} of {len(members)} {DIVERGED}: {reasons[0]}")
         if len(members) // size >= 2:
             values, more = measured(population, members)
             row |= values
             marks += more
         row["population"] = len(population.members)
         row["failed"] = len(failed.keys() & {m.id for m in population.members} - {m.id for m in members})
+        row["diverged"] = len(reasons)
         row["marks"] = "; ".join(marks)
         rows[population.name] = row
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
@@ -131,26 +179,56 @@ def population_table(
 def similarity_table(plan: Plan, store: Store) -> pd.DataFrame:
     """Figure 1 of Summers & Dinneen (2021): for each variant and layer, the mean linear CKA over all pairs of members.
 
-    Indexed by `variant`; a column per layer, and `members`. NaN below two members.
+    Indexed by `variant`; `members`, those of them that were `compared`, on how many `examples`, by which `estimator`;
+    a column per layer, then for each layer `floor LAYER`: what unrelated representations would come to on average. NaN
+    below two members.
     """
     done = store.done()
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, object]] = {}
     for population in plan.populations:
         members = finished_members(population, done)
         spec = population.members[0].recipe.features
-        row: dict[str, float] = {"members": len(members)}
-        row |= {layer or "logits": float("nan") for layer in (() if spec is None else spec.layers)}
-        for layer, matrix in similarity_matrices(store, members).items():
-            row[layer] = float(matrix[np.triu_indices(len(members), 1)].mean())
-        rows[population.name] = row
+        layers = [] if spec is None else [layer or "logits" for layer in spec.layers]
+        found = alignments(store, members)
+        compared = [len(one.cka) for one in found.values()] if len(found) == len(layers) else []
+        rows[population.name] = {
+            "members": len(members),
+            "compared": min(compared, default=0),
+            "examples": min((one.examples for one in found.values()), default=0),
+            "estimator": "" if spec is None else spec.estimator,
+            **{layer: over_pairs(found[layer].cka) if layer in found else np.nan for layer in layers},
+            **{f"floor {layer}": over_pairs(found[layer].floor) if layer in found else np.nan for layer in layers},
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
-def similarity_matrices(store: Store, members: list[Member]) -> dict[str, NDArray[np.float64]]:
-    """Linear CKA of every pair of members, float64 [members, members], by layer; empty below two members."""
+def alignments(store: Store, members: Sequence[Member]) -> dict[str, Alignment]:
+    """Linear CKA of every pair of members by layer, in the estimator of their recipe.
+
+    Members are left out of a layer that the store does not have of them (another experiment may have trained them) or
+    that is not finite; a layer with fewer than two is left out. Where the store has more examples of some, the first
+    ones that it has of all are compared.
+    """
     spec = members[0].recipe.features if len(members) >= 2 else None
-    layers = () if spec is None else spec.layers
-    return {layer or "logits": linear_cka_matrix([store.features(m.id)[layer] for m in members]) for layer in layers}
+    found = {}
+    for layer in () if spec is None else spec.layers:
+        kept = _representations(store, members, layer)
+        if spec is not None and len(kept) >= 2:
+            examples = min(map(len, kept))
+            first = [one[:examples] for one in kept]
+            found[layer or "logits"] = linear_cka_alignment(first, estimator=spec.estimator)
+    return found
+
+
+def _representations(store: Store, members: Sequence[Member], layer: str) -> list[torch.Tensor]:
+    paths = [path for m in members if (path := store.features_path(m.id)).exists()]
+    kept = [tensor for path in paths if (tensor := mapped_tensor(path, layer)) is not None]
+    return [tensor for tensor in kept if bool(torch.isfinite(tensor).all())]
+
+
+def over_pairs(matrix: NDArray[np.float64]) -> float:
+    """The mean over pairs of a symmetric matrix [n, n]."""
+    return float(matrix[np.triu_indices(len(matrix), 1)].mean())
 
 
 def _marks(population: Population, finished: int) -> Iterator[str]:

@@ -21,7 +21,13 @@ from popnet.results.found import Runs
 from popnet.results.reduction import of_logits
 from popnet.results.sources import split
 from popnet.results.stores.plans import stored_plans
-from popnet.results.stores.populations import ensemble_groups, finished_members, member_logits, population_logits
+from popnet.results.stores.populations import (
+    ensemble_groups,
+    finished_members,
+    member_logits,
+    population_labels,
+    population_logits,
+)
 from popnet.store import Store
 
 
@@ -68,7 +74,7 @@ def row_runs(store: Store, population: Population, members: list[Member]) -> Run
         else population_logits(store, population, [members[i] for i in group])[0]
         for group in groups
     )
-    return of_logits(name, blocks, store.labels(members[0].id), seeds=seeds, **known)
+    return of_logits(name, blocks, population_labels(store, population, members), seeds=seeds, **known)
 
 
 def _language_runs(name: str, store: Store, population: Population, members: list[Member], **known: Any) -> Runs:
