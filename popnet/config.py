@@ -38,6 +38,9 @@ LANGUAGE_SOURCES = ("init", "stochastic")
 OWN_PARTS = frozenset({"popnet.data.text_pairs:text_pairs", "popnet.models.bert:bert"})
 """Import paths that need nobody's permission: popnet's own parts that have no name, these functions and no others."""
 
+SHIPPED_FOLDER = "experiments"
+"""Of the package, and of a checkout: a path into it that is not there means the shipped experiment."""
+
 MOST_VARIANTS = 1_000
 MOST_MEMBERS = 1_000_000
 """That the rows of an experiment ask for together: what a file makes popnet plan is bounded."""
@@ -128,6 +131,16 @@ class Component(Section):
     def identity(self) -> str:
         """The label with the arguments, where there are any."""
         return f"{self.label} {json.dumps(self.kwargs, sort_keys=True)}" if self.kwargs else self.label
+
+
+def test_parts(dataset: Component) -> list[tuple[str, int]]:
+    """The kinds of a data set's test examples and how many there are of each, in order: its argument `parts`."""
+    parts = dataset.kwargs.get("parts") or []
+    form = isinstance(parts, (list, tuple)) and all(isinstance(part, dict) and len(part) == 1 for part in parts)
+    pairs = [next(iter(part.items())) for part in parts] if form else []
+    if not form or not all(isinstance(count, int) and count > 0 for _, count in pairs):
+        raise ValueError(f"parts must be a list as [{{validation: 408}}, {{test: 1725}}], not {parts!r}")
+    return [(str(name), count) for name, count in pairs]
 
 
 def _known(check_name: Callable[[str], str]) -> AfterValidator:
@@ -294,11 +307,15 @@ class WeightNoise(Section):
 class Features(Section):
     """Representations to keep of the finished model: what the named modules give for the first test `examples`.
 
-    `layers` are names of modules (`model.named_modules()`); '' is the model itself, its logits.
+    `layers` are names of modules (`model.named_modules()`); '' is the model itself, its logits. They are kept in
+    float32: each example takes 4 bytes for each number of the layers' outputs. `estimator` is how `measure: similarity`
+    computes their linear CKA (see `popnet.metrics.linear_cka_matrix`): `unbiased`, `minibatch`, or `biased`, which
+    finds unrelated representations alike where they have more numbers than there are examples.
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
-    examples: Annotated[int, Field(ge=2)] = 512
+    examples: Annotated[int, Field(ge=4)] = 2000
+    estimator: Literal["unbiased", "biased", "minibatch"] = "unbiased"
 
 
 LANGUAGE_EPOCHS = 4096
@@ -536,7 +553,11 @@ Printable = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
 
 
 class Variant(Section):
-    """One row of a table: which sources vary, from when to when, and how predictions are formed."""
+    """One row of a table: which sources vary, from when to when, and how predictions are formed.
+
+    `part`: of a data set whose test examples are of several kinds (its argument `parts`, a list of `{name: count}` in
+    their order), the one on which the row is measured.
+    """
 
     name: Printable
     vary: Annotated[tuple[str, ...], BeforeValidator(_source_list)] = ()
@@ -551,6 +572,7 @@ class Variant(Section):
     views: Annotated[Views, _short("views")] = Views()
     ensemble: Annotated[int, Field(ge=1)] = 1
     snapshots: Annotated[int, Field(ge=2)] | None = None
+    part: str | None = None
     recipe: dict[str, Any] = {}
 
     @pydantic.model_validator(mode="after")
@@ -575,6 +597,21 @@ class Variant(Section):
         """The sources under test, in the canonical order."""
         named = self.vary if self.cross is None else tuple(self.cross)
         return tuple(source for source in SOURCES if source in named)
+
+    def tested(self, recipe: Recipe) -> tuple[int, int] | None:
+        """The first of the test examples on which the row is measured, and the one after the last; None: all of them.
+
+        Raises ValueError where the data set has no such part.
+        """
+        if self.part is None:
+            return None
+        start = 0
+        for name, count in test_parts(recipe.dataset):
+            if name == self.part:
+                return start, start + count
+            start += count
+        known = ", ".join(name for name, _ in test_parts(recipe.dataset)) or "none"
+        raise ValueError(f"part is {self.part!r}, and the data set's argument 'parts' names: {known}")
 
 
 class Experiment(Section):
@@ -649,6 +686,7 @@ class Experiment(Section):
                 f"at least 2 are needed, so set population to {2 * variant.ensemble} or more"
             )
         recipe = self.recipe_of(variant)
+        variant.tested(recipe)
         if variant.first_step_precision is not None and variant.onset > 0:
             raise ValueError("first_step_precision concerns step 0, and onset is later: leave one out")
         if variant.onset > recipe.epochs:
@@ -718,7 +756,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, allow_import: bool 
     """Read an experiment file, apply dotted overrides and validate it.
 
     Args:
-        path: a YAML file, or the name of a shipped experiment (`resnet14`).
+        path: a YAML file, or the name of a shipped experiment (`resnet14`); `experiments/resnet14.yaml` is the shipped
+            one where there is no such file.
         overrides: strings `key=value`, keys dotted as in `recipe.optimizer.lr=0.1`, list items by position as in
             `variants.0.population=4`; values are YAML.
         allow_import: accept parts given by `import:`, whose code runs once the experiment is trained. Without it a file
@@ -819,13 +858,16 @@ def from_mapping(content: Mapping[str, Any], overrides: Sequence[str] = (), orig
 
 
 def find(path: str | Path) -> Path:
-    """The file behind a path or the name of a shipped experiment. Raises ConfigError."""
+    """The file behind a path or the name of a shipped experiment, alone or as it lies in a checkout's `experiments`.
+
+    Raises ConfigError.
+    """
     file = Path(path)
     if _is_file(file):
         return file
     package = Path(__file__).parent
-    folders = [package / "experiments", package.parent / "experiments"]
-    if file.name == str(path):
+    folders = [package / SHIPPED_FOLDER, package.parent / SHIPPED_FOLDER]
+    if file in (Path(file.name), Path(SHIPPED_FOLDER, file.name)):
         for folder in folders:
             shipped = folder / (file.name if file.suffix else file.name + ".yaml")
             if _is_file(shipped):

@@ -39,7 +39,7 @@ _EXTRAS: Mapping[str, tuple[str, str]] = {
     "transformers": ("popnet[bert]", "BERT on MRPC"),
     "ffcv": ("popnet[ffcv]", "ImageNet-sized data from .beton files"),
     "ray": ("popnet[ray]", "more than one machine"),
-    "pyarrow": ("popnet[parquet]", "export to Parquet"),
+    "pyarrow": ("popnet[hf]", "data sets in Parquet files, and export to them"),
     "tensorboard": ("popnet[tensorboard]", "learning curves"),
 }
 """Optional packages: the extra that installs each, and what it is for."""

@@ -33,7 +33,7 @@ def scaled(experiment: Experiment, scale: str) -> Experiment:
     Smoke: generated data of the same channels (48 training images of the smallest size that the model takes, or a short
     text), 5 epochs at most, warm-up, cycles and onsets scaled along, max(3, 2N) members a row for ensembles of N (at
     most 5), 9 crops in place of 25 or 81, `kernels: reorder`, fp32 in place of a GPU's precisions. Imported parts are
-    replaced by one hidden layer on images.
+    replaced by one hidden layer on images, whose test set has no parts.
     The name ends in `-smoke`, so that its store is its own. Nothing of its numbers means anything.
 
     Raises:
@@ -125,6 +125,7 @@ def _variant(variant: Variant, experiment: Experiment) -> dict[str, Any]:
     full = experiment.recipe.changed(variant.recipe) if variant.recipe else experiment.recipe
     epochs = _epochs(full, variant.snapshots)
     content = variant.model_dump(mode="json", by_alias=True)
+    content["part"] = None
     content["ensemble"] = min(variant.ensemble, ENSEMBLE)
     content["population"] = None if variant.cross is not None else max(3, 2 * content["ensemble"])
     content["views"]["name"] = variant.views.name.replace("crop81", "crop9").replace("crop25", "crop9")

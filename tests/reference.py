@@ -350,6 +350,23 @@ def linear_cka(a, b):
     return float(np.trace(k @ m) / math.sqrt(np.trace(k @ k) * np.trace(m @ m)))
 
 
+def unbiased_cka(a, b):
+    """With the U-centred Gram matrices of Szekely & Rizzo (2014), whose inner product is N (N - 3) times HSIC_1."""
+
+    def centred(features):
+        n = len(features)
+        flat = features.reshape(n, -1).astype(np.float64)
+        gram = flat @ flat.T
+        np.fill_diagonal(gram, 0.0)
+        rows = gram.sum(axis=1)
+        gram = gram - (rows[:, None] + rows[None, :]) / (n - 2) + gram.sum() / ((n - 1) * (n - 2))
+        np.fill_diagonal(gram, 0.0)
+        return gram
+
+    k, m = centred(a), centred(b)
+    return float((k * m).sum() / math.sqrt((k * k).sum() * (m * m).sum()))
+
+
 def unbiased_hsic(a, b):
     """HSIC_1 (Song et al., 2012, Equation 5) of linear kernels."""
     n = len(a)

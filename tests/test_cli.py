@@ -143,7 +143,9 @@ def test_missing_data_say_where_they_were_looked_for_and_where_to_get_them(call,
     assert_one_sentence(
         call("run", file),
         f"data set 'cifar10' was not found in {tmp_path / 'data' / 'cifar-10-batches-py'}",
+        "cifar-10-python.tar.gz",
         "get it with `popnet data fetch cifar10`",
+        f"$POPNET_DATA is {tmp_path / 'data'}",
     )
     assert not (Path.cwd() / "runs").exists()
 
@@ -357,6 +359,7 @@ def test_only_failures_of_the_plan_at_hand_are_told(call, file, trained, trained
 
 def test_data_sets_are_listed_with_their_places(call, tmp_path, monkeypatch):
     monkeypatch.setenv("POPNET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "1000")
     code, out, _ = call("data", "list")
     assert code == 0
     lines = {line.split()[1]: line for line in out.splitlines()}

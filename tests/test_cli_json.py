@@ -54,6 +54,9 @@ def test_run_and_plan(answer: Call, trained, trained_copy: Path, tmp_path: Path)
     assert code == 0
     assert [row["variant"] for row in planned["rows"]] == [p.name for p in trained.plan.populations]
     assert planned["trainings"] == len(trained.plan.members)
+    cost = planned.pop("cost")
+    assert cost["hours"] == cost["common_hours"] > 0
+    assert cost["unknown"] == ""
     assert answer("run", file, "--plan") == (0, planned)
     code, ran = answer("run", file, "--store", trained_copy, "--workers", 1)
     assert code == 1, "two members fail"
@@ -64,6 +67,7 @@ def test_run_and_plan(answer: Call, trained, trained_copy: Path, tmp_path: Path)
     file.rename(tmp_path / "folder" / "same.yaml")
     (cost,) = answer("plan", tmp_path / "folder", "--no-measure")[1]
     assert cost["members"] == len(trained.plan.members)
+    assert (cost["hours"], cost["unknown"]) == (None, "not asked for")
 
 
 def test_reading_commands(answer: Call, trained, tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_an_answer_fits_80_columns_and_is_plain_text(command: str, words: dict[s
     assert "…" not in out, "nothing is cut off"
 
 
-@pytest.mark.parametrize("words", [["plan", "resnet14"], ["doctor", "--no-train"], ["report"]], ids=lambda w: w[0])
+@pytest.mark.parametrize(
+    "words", [["plan", "resnet14", "--no-measure"], ["doctor", "--no-train"], ["report"]], ids=lambda w: w[0]
+)
 def test_no_color_on_a_terminal_means_plain_text(
     words: list[str], trained, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -518,3 +518,16 @@ def test_wrong_bases_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         with pytest.raises(ConfigError, match=message):
             load(tmp_path / name)
+
+
+def test_how_representations_are_compared_is_no_part_of_a_member(content):
+    """Neither the estimator nor the number of examples changes an id; both have defaults."""
+    plain = from_mapping(content).recipe
+    kept = from_mapping(content, ["recipe.features={layers: [fc]}"]).recipe
+    assert (kept.features.estimator, kept.features.examples) == ("unbiased", 2000)
+    biased = from_mapping(content, ["recipe.features={layers: [fc], examples: 512, estimator: biased}"]).recipe
+    assert plain.digest == kept.digest == biased.digest
+    with pytest.raises(ConfigError, match=r"recipe\.features\.estimator: unknown value 'debiased'; .*'biased'"):
+        from_mapping(content, ["recipe.features={layers: [fc], estimator: debiased}"])
+    with pytest.raises(ConfigError, match=r"recipe\.features\.examples"):
+        from_mapping(content, ["recipe.features={layers: [fc], examples: 3}"])

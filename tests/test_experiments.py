@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_published_rows_are_trained(file: Path) -> None:
     experiment = popnet.load(file)
     names = {variant.name for variant in experiment.variants}
     for reference in experiment.published:
-        if reference.startswith("jordan_2024"):
-            continue  # that paper's tables are not by variant
+        if reference == "jordan_2024.imagenet_pairs":
+            continue  # its rows are pairs of test sets (`popnet theory`)
         assert names & set(published(reference).index), reference
 
 
@@ -137,10 +138,60 @@ def test_a_survey_counts_what_is_shared_once() -> None:
     first, second = survey(plans, measure=False)
     assert first.members == first.new
     assert second.new == 100  # the control's replicas; every other row is the paper's
-    assert first.epochs == 500 * first.members
+    assert first.epochs == first.common_epochs == 500 * first.members
     assert first.epochs_asked == 500 * first.rows
     assert 0 < first.saved < 1
-    assert first.seconds is None
+    assert first.seconds is first.common_seconds is None
+    # Sharing between experiments is one common store's: `popnet run` without --store takes a store for each.
+    assert second.epochs == 500 * second.members
+    assert second.common_epochs == 500 * second.new
+    assert second.saved == 1 - second.members / second.rows
+
+
+def test_members_of_which_a_store_lacks_something_count_as_new() -> None:
+    """Representations are kept of no member that another experiment trained: they are trained again."""
+    changes = ["population=10", "recipe.kernels.mode=reorder"]
+    plain, similarity, again = survey(
+        [plan_of(popnet.load(name, changes)) for name in ("resnet14", "resnet14_similarity", "resnet14")], measure=False
+    )
+    shared = {m.id for m in plan_of(popnet.load("resnet14", changes)).members} & {
+        m.id for m in plan_of(popnet.load("resnet14_similarity", changes)).members
+    }
+    assert shared
+    assert similarity.new == similarity.members
+    assert (plain.new, again.new) == (plain.members, 0)
+    assert again.common_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "why"),
+    [
+        ("imagenet_resnet18", [], "size of imagenet unknown"),
+        ("bible_qrnn", [], "language models untimed"),
+        ("quickstart", ["recipe.model={import: 'math:sqrt'}"], "runs imported code; --measure"),
+        ("quickstart", ["recipe.model=vgg11"], "cannot be trained here: "),
+    ],
+)
+def test_where_hours_are_not_known_the_reason_is(name: str, overrides: list[str], why: str) -> None:
+    plan = plan_of(popnet.load(name, [*overrides, "population=2"], allow_import=True))
+    (cost,) = survey([plan], own_code=False)
+    assert cost.hours is cost.common_hours is None
+    assert cost.unknown.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "instead"),
+    [
+        ([], ""),
+        (["recipe.precision=fp16"], "precision=fp16 needs a GPU; timed on the CPU without"),
+        (["recipe.kernels.mode=hardware"], "kernels.mode=hardware needs a GPU; timed on the CPU without"),
+    ],
+)
+def test_hours_of_what_needs_a_gpu_say_what_they_are_of(overrides: list[str], instead: str) -> None:
+    (cost,) = survey([plan_of(popnet.load("quickstart", [*overrides, "population=4"]))])
+    assert cost.hours is not None
+    assert cost.hours > 0
+    assert cost.instead == instead
 
 
 def test_a_survey_counts_common_beginnings_once() -> None:
@@ -169,9 +220,28 @@ def test_plan_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
     assert "quickstart" in printed
-    assert "132 members asked for" in printed
-    assert "hours on this machine for the 2 that can be estimated" in printed
-    assert "from the speed, just now, of a few training steps" in printed
+    words = " ".join(printed.split())
+    assert "132 members asked for" in words
+    assert "Each in a store of its own, as popnet run FILE trains them: 126 trainings" in words
+    assert "All in one store (popnet run FILE --store FOLDER, the same for each, in this order): 126 trainings" in words
+    assert "Hours of the 2 that can be estimated here" in words
+    assert "From the speed, just now, of a few training steps" in words
     with pytest.raises(SystemExit) as exit_:
         cli.main(["plan", str(tmp_path / "nothing")])
     assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["quickstart"], r"About [0-9.]+ hours on \d+ CPU cores? of this machine\."),
+        (["quickstart", "recipe.precision=fp16"], r"About [0-9.]+ hours .* \(precision=fp16 needs a GPU; timed on the"),
+        (["bible_qrnn"], r"Hours are not estimated: language models untimed\."),
+        (["quickstart", "--no-measure"], r"Rows that share trainings save \d+% of the epochs\.$"),
+    ],
+)
+def test_a_plan_says_its_hours_or_why_not(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["plan", *words, "--device", "cpu"])
+    assert exit_.value.code == 0
+    assert re.search(told, " ".join(capsys.readouterr().out.split()))

@@ -170,7 +170,8 @@ def test_a_report_sets_rows_beside_both_tables(words):
     second, ninth = beside(found)
     assert [pair.row.name for pair in second.pairs] == ["Stochastic Operations", "All Nondeterminism Sources"]
     assert [pair.row.name for pair in ninth.pairs] == ["Acc. Ens./All Sources/500"]
-    assert [quantity.name for quantity in second.columns] == ["ppl_sd", "disagreement", "ensemble_ppl_delta"]
+    columns = ["ppl_mean", "ppl_sd", "disagreement", "ensemble_ppl_delta"]
+    assert [quantity.name for quantity in second.columns] == columns
 
 
 def _log_probabilities(result, name):

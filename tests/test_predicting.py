@@ -14,7 +14,7 @@ from test_beton import HALVES, make_folder, recipe, write_cli
 import popnet
 from popnet import cli, config
 from popnet.engine.predicting import predict
-from popnet.errors import ConfigError, DataError
+from popnet.errors import ConfigError, DataError, StoreError
 from popnet.results.reading import matched, only, read
 
 
@@ -51,6 +51,18 @@ def test_the_test_set_itself_gives_the_stored_predictions(store: popnet.Store, f
         ledger = store.members().loc[written["seeds"], "accuracy"].to_numpy(float)
         assert np.allclose(accuracies, ledger)
         assert set(written["seeds"]) == set(members)
+
+
+def test_a_training_set_that_was_replaced_is_refused(store: popnet.Store, folder: Path, tmp_path: Path) -> None:
+    """Its mean and std normalise the other pictures too."""
+    picture = folder / "train" / "class01" / "3.jpg"
+    kept, other = picture.read_bytes(), (folder / "train" / "class02" / "3.jpg").read_bytes()
+    try:
+        picture.write_bytes(other)
+        with pytest.raises(StoreError, match="was trained with other data under the name 'image_folder'"):
+            predict(str(store.path), folder / "val", tmp_path / "out.npz", device="cpu")
+    finally:
+        picture.write_bytes(kept)
 
 
 def test_folders_of_other_names_are_mapped(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import popnet
@@ -194,6 +195,17 @@ def test_features_and_tables(tmp_path: Path) -> None:
         linear_cka(features[0]["conv1"], features[1]["conv1"]), abs=1e-9
     )
     assert table.loc["stochastic", "logits"] == 1.0  # nothing draws from it: equal members
+    assert table.loc["twins", ["compared", "examples", "estimator"]].tolist() == [2, 10, "unbiased"]
+    assert table.loc["twins", "floor conv1"] == 0.0
+
+    # Where the store has fewer examples of one member, or none at all, what is there is compared.
+    first = result.store.features_path(twins[0])
+    save_file({name: tensor[:6].clone() for name, tensor in features[0].items()}, first)
+    assert result.table("similarity").loc["twins", ["compared", "examples"]].tolist() == [2, 6]
+    first.unlink()
+    table = result.table("similarity")
+    assert table.loc["twins", ["compared", "examples"]].tolist() == [0, 0]
+    assert np.isnan(table.loc["twins", "conv1"])
 
     divergence = result.table("divergence")
     rows = divergence[divergence["variant"] == "twins"].set_index("epoch")

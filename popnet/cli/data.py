@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from popnet import machine, prose
 from popnet.cli.options import DataRootOption, DebugOption, JsonOption, QuietOption
 from popnet.cli.output import counting, say, standard_output
+from popnet.errors import ConfigError
+from popnet.untrusted import texts
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and how to get them.")
 
@@ -25,6 +27,57 @@ def data_list(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     console = standard_output()
     for name, state in available().items():
         prose.show(console, state.where, f"{'found  ' if state.ready else 'missing'} {name:15} ")
+
+
+@app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A data set of `popnet data list`.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Its options, as in copy=true or train=FOLDER."),
+    ] = None,
+    root: DataRootOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read a data set, and say what it holds: images, classes, and the digest of its pixels that a store keeps.
+
+    Example: popnet data check cifar10 copy=true
+    """
+    from popnet.data import Text, load
+
+    loaded = load(name, root, **_options(options or []))
+    if isinstance(loaded, Text):
+        raise ConfigError(f"{name} is a text: popnet data check is for images")
+    sizes = {"train": len(loaded.train_labels), "test": len(loaded.test_labels)}
+    if as_json:
+        facts = {"name": loaded.name, **sizes, "classes": loaded.classes, "class_names": loaded.class_names}
+        machine.write({**facts, "mean": loaded.mean, "std": loaded.std, "digest": loaded.digest})
+        return
+    say(f"{loaded.name}: {sizes['train']:,} training and {sizes['test']:,} test images of {loaded.classes} classes")
+    say(f"classes: {', '.join(loaded.class_names) if loaded.class_names else 'without names'}")
+    say(f"normalised by mean {_rounded(loaded.mean)} and std {_rounded(loaded.std)}")
+    say(f"digest: {loaded.digest}")
+    for note in loaded.notes:
+        say(note)
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """`key=value` words, values as in YAML. Raises ConfigError."""
+    options = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator or not key.isidentifier():
+            raise ConfigError(f"option {word!r}: must read key=value, as in copy=true")
+        try:
+            options[key] = texts.parse_yaml(value)
+        except ValueError as error:
+            raise ConfigError(f"option {word!r}: {error}") from None
+    return options
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
 
 
 @app.command("fetch")
@@ -80,4 +133,6 @@ def data_write(
     if as_json:
         machine.write({"file": output, **machine.plain(written)})
         return
+    for note in written.notes:
+        say(note)
     say(f"{output}: {written.examples:,} images, {written.size / 1e6:,.1f} MB, sha256 {written.checksum}")

@@ -41,6 +41,15 @@ def warn(text: str) -> None:
     standard_error().print(text, soft_wrap=True, markup=False)
 
 
+def say_what_is_shipped(experiment: str) -> None:
+    """Say so where a path of an experiment is no file here, and the shipped one of that name is taken."""
+    from popnet import config
+
+    path = Path(experiment)
+    if path.parent == Path(config.SHIPPED_FOLDER) and (found := config.find(experiment)) != path:
+        warn(f"{experiment}: no such file here, so the shipped experiment is taken: {found}")
+
+
 def teller(as_json: bool) -> Callable[[str], None]:
     """Where the lines of an answer go: beside one in JSON they are messages."""
     return warn if as_json else say

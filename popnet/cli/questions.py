@@ -31,7 +31,7 @@ from popnet.cli.options import (
     WhereOption,
     reading,
 )
-from popnet.cli.output import check_writable, say, standard_error, standard_output, warn
+from popnet.cli.output import check_writable, say, say_what_is_shipped, standard_error, standard_output, warn
 from popnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -436,6 +436,7 @@ def stability(
 
     targets = steady.parse_targets(target) if target else steady.DEFAULT_TARGETS
     console = standard_error(quiet)
+    say_what_is_shipped(experiment)
     outcome = steady.stability(
         config.load(experiment, overrides or [], allow_import=allow_import),
         variant,
@@ -482,6 +483,7 @@ def theory(
     check_writable(output / f"{name}.md")
     written = theory.write(found, output, name, title)
     if as_json:
-        machine.write({"report": written, "populations": theory.summaries(found)})
+        known = {"populations": theory.summaries(found), "published": theory.published_of(found)}
+        machine.write({"report": written, **known})
     else:
         say(f"report in {written}")

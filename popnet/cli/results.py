@@ -137,14 +137,18 @@ def predict(
     from popnet.engine.predicting import predict
 
     check_writable(output)
+    notes: list[str] = []
     with counting(output.name, quiet) as told:
         accuracies = predict(
             *(source, pictures, output, mapping, device, force),
             progress=told,
             allow_import=allow_import,
+            tell=notes.append,
         )
     if as_json:
         members = np.load(output)["seeds"].tolist()
         machine.write({"file": output, "accuracy": dict(zip(members, accuracies.tolist()))})
         return
+    for note in notes:
+        say(note)
     say(f"{output}: {len(accuracies)} runs, accuracy {accuracies.mean():.2f} %")

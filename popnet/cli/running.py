@@ -17,7 +17,7 @@ from popnet.cli.options import (
     ScaleOption,
     StoreOption,
 )
-from popnet.cli.output import standard_error, standard_output
+from popnet.cli.output import say_what_is_shipped, standard_error, standard_output
 from popnet.cli.planning import print_plan
 from popnet.errors import ConfigError
 
@@ -76,6 +76,7 @@ def run(
 
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose contradict each other: give one of them")
+    say_what_is_shipped(experiment)
     loaded = scaled(config.load(experiment, overrides or [], allow_import=allow_import), scale)
     if plan:
         print_plan(engine.plan(loaded, device), as_json)
@@ -113,13 +114,14 @@ def _print_table(result: Result, console: Console) -> pd.DataFrame:
     import pandas as pd
 
     from popnet import prose
+    from popnet.report.scaled import other_than
     from popnet.report.tables import published, render
     from popnet.results.measuring import sample_sds
     from popnet.results.stores.populations import failed_members
 
     experiment = result.plan.experiment
     table = result.table()
-    rows = [published(reference) for reference in experiment.published]
+    rows = [published(reference) for reference in experiment.published if not other_than(experiment, reference)]
     beside = pd.concat(rows) if rows else None
     if beside is not None:
         beside = beside[~beside.index.duplicated()]

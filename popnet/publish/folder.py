@@ -19,6 +19,7 @@ import popnet
 from popnet.errors import ConfigError, DataError, StoreError, nearest
 from popnet.publish.card import card
 from popnet.publish.rows import Row, rows_of
+from popnet.results.stores.populations import population_labels
 from popnet.store import Store
 from popnet.untrusted.files import read_bytes
 from popnet.untrusted.texts import JSON_BYTES, parse_json
@@ -97,7 +98,7 @@ def _write_row(
 ) -> Published:
     target = folder / name
     target.mkdir(parents=True)
-    labels = store.labels(row.runs[0][0].id)
+    labels = population_labels(store, row.population, row.runs[0])
     classes = 0
     with (target / "logits.npy").open("wb") as file:
         for count, logits in enumerate(row.logits(store), start=1):
