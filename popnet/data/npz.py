@@ -41,7 +41,7 @@ def read_npz(
     made: list[NDArray[Any]] = []
     for split, file in (("train", path or train), ("test", path or test)):
         assert file is not None
-        with _opened(file) as archive:
+        with _Archive(file) as archive:
             found = [
                 _found(file, archive, split, kind, given.get(f"{split}_{kind}"), path is None)
                 for kind in ("images", "labels")
@@ -51,13 +51,13 @@ def read_npz(
     return made[0], made[1], made[2], made[3]
 
 
-class _opened:
+class _Archive:
     """An .npz whose arrays are given one by one. Raises DataError naming the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> _opened:
+    def __enter__(self) -> _Archive:
         try:
             check_npz_file(self._path)
             self._archive = np.load(self._path, allow_pickle=False)
@@ -88,7 +88,7 @@ class _opened:
         )
 
 
-def _found(file: Path, archive: _opened, split: str, kind: str, given: str | None, alone: bool) -> str:
+def _found(file: Path, archive: _Archive, split: str, kind: str, given: str | None, alone: bool) -> str:
     """The name of an array in a file, which holds one split `alone` or both."""
     option, every = f"{split}_{kind}", archive.names
     if given is not None:

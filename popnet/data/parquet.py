@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -124,20 +125,15 @@ def _opened(path: Path) -> Any:
         return parquet.ParquetFile(path)
 
 
-class _reading:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     """Turns what pyarrow raises while the block runs into a DataError that names the file."""
+    from pyarrow import ArrowException
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        from pyarrow import ArrowException
-
-        if isinstance(error, (OSError, ValueError, TypeError, ArrowException)):
-            raise DataError(f"{self._path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
+    try:
+        yield
+    except (OSError, ValueError, TypeError, ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,10 +363,9 @@ class ParquetPictures:
 
 def _file_bytes(column: Any) -> Any:
     """The pictures' bytes: a column of its own, or of a struct."""
-    if hasattr(column.type, "fields") or str(column.type).startswith("struct"):
-        position = column.type.get_field_index("bytes")
-        return column.flatten()[position]
-    return column
+    from pyarrow import types
+
+    return column.flatten()[column.type.get_field_index("bytes")] if types.is_struct(column.type) else column
 
 
 def read_split(
