@@ -857,6 +857,18 @@ def from_mapping(content: Mapping[str, Any], overrides: Sequence[str] = (), orig
         raise ConfigError(f"{origin}: " + "; ".join(dict.fromkeys(lines))) from None
 
 
+def from_store(content: Mapping[str, Any], origin: str) -> Experiment:
+    """An experiment as a store holds it, without the published tables that this version knows no more.
+
+    Raises ConfigError.
+    """
+    references = content.get("published")
+    if isinstance(references, list):
+        known = tables.published_references()
+        content = {**content, "published": [reference for reference in references if reference in known]}
+    return from_mapping(content, origin=origin)
+
+
 def find(path: str | Path) -> Path:
     """The file behind a path or the name of a shipped experiment, alone or as it lies in a checkout's `experiments`.
 

@@ -109,6 +109,8 @@ def test_ffcv_reads_popnets_files_and_popnet_ffcvs(colour: Path, tmp_path: Path)
         ("left:rgb right:rgb label:int", "any of its fields 'left', 'right' could be the image"),
         ("image:rgb index:int fold:int", "any of its fields 'index', 'fold' could be the label"),
         ("image:rgb index:int label:float", "its field 'label' holds no integers"),
+        ("image:rgb Labels:int", ("image", "Labels")),
+        ("image:rgb index:int", "field of integers 'index' need not be the label: write it with one called 'label'"),
         ("image:rgb weight:float", "no field of integers, so no labels; its fields are image, weight"),
     ],
 )
@@ -296,10 +298,30 @@ def test_the_command_line_writes_and_refuses(folder: Path, tmp_path: Path, capsy
         (("digits", tmp_path / "x.beton", "--encoding", "png"), "unknown encoding 'png'"),
         (("digits", tmp_path / "x.beton", "--split", "val"), "unknown split 'val'"),
         (("digits", tmp_path / "x.beton", "--encoding", "jpeg"), "cannot be JPEGs"),
+        (("digits", tmp_path / "x.beton", "--classes-of", folder / "train"), "a data set has its own labels"),
     ):
         assert write_cli(*arguments) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "x.beton").exists()
+
+
+def test_a_test_folder_is_written_with_the_training_sets_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a, b and c only a and c have test pictures; an empty folder is no class, as in a run."""
+    for part, names in {"train": "abc", "test": "ac"}.items():
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.fromarray(smooth(8, 8, 1)).save(tmp_path / part / name / "x.png")
+    (tmp_path / "train" / "0_empty").mkdir()
+    for part, options, labels, note in (
+        ("train", (), [0, 1, 2], "classes a = 0, b = 1, c = 2, by the order of its own folders"),
+        ("test", (), [0, 1], "classes a = 0, c = 1, by the order of its own folders"),
+        ("test", ("--classes-of", tmp_path / "train"), [0, 2], "classes a = 0, c = 2, by the folders of"),
+    ):
+        assert write_cli(tmp_path / part, tmp_path / "x.beton", "--force", *options) == 0
+        assert open_beton(tmp_path / "x.beton").labels.tolist() == labels
+        assert note in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text"])

@@ -142,9 +142,9 @@ def test_missing_data_say_where_they_were_looked_for_and_where_to_get_them(call,
     file.write_text(yaml.safe_dump(experiment))
     assert_one_sentence(
         call("run", file),
-        f"data set 'cifar10' was not found in {tmp_path / 'data' / 'cifar-10-batches-py'}",
+        "data set 'cifar10' is not here: get it with `popnet data fetch cifar10`",
         "cifar-10-python.tar.gz",
-        "get it with `popnet data fetch cifar10`",
+        f"looked for in {tmp_path / 'data'}",
         f"$POPNET_DATA is {tmp_path / 'data'}",
     )
     assert not (Path.cwd() / "runs").exists()

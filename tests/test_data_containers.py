@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import os
@@ -24,7 +25,7 @@ import popnet
 from popnet import config, data
 from popnet.cli import main
 from popnet.data import cifar
-from popnet.data.parquet import split_files
+from popnet.data.parquet import Rows, read_split, split_files
 from popnet.data.statistics import channel_statistics
 from popnet.errors import ConfigError, DataError
 from popnet.untrusted import archives
@@ -49,10 +50,16 @@ EXPECTED = data.from_arrays(*TRAIN, *TEST, classes=10, **CONSTANTS)
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> cifar.Cifar:
-    """CIFAR-10 with 20 + 10 images, whose statistics are those of the images above."""
-    known = dataclasses.replace(
-        cifar.CIFAR10, a_class=A_CLASS, statistics=(channel_statistics(TRAIN[0]), channel_statistics(TEST[0]))
-    )
+    """CIFAR-10 with 20 + 10 images, of which those above are a copy."""
+    known = dataclasses.replace(cifar.CIFAR10, a_class=A_CLASS)
+    monkeypatch.setattr(cifar, "CIFAR10", known)
+    return known
+
+
+@pytest.fixture
+def published(small: cifar.Cifar, monkeypatch: pytest.MonkeyPatch) -> cifar.Cifar:
+    """The same, of which the images above are the published ones by their statistics."""
+    known = dataclasses.replace(small, statistics=(channel_statistics(TRAIN[0]), channel_statistics(TEST[0])))
     monkeypatch.setattr(cifar, "CIFAR10", known)
     return known
 
@@ -168,14 +175,15 @@ def test_every_form_of_the_same_images_is_one_data_set(small: cifar.Cifar, tmp_p
 
 @pytest.mark.parametrize("form", ["cifar-10-batches-bin", "Parquet", "class folders"])
 def test_pixels_of_unknown_files_are_told_by_their_statistics(
-    small: cifar.Cifar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
+    published: cifar.Cifar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
     FORMS[form](tmp_path)
-    found = data.load("cifar10", tmp_path)
-    assert (found.digest, found.name, found.notes) == (EXPECTED.digest, "cifar10", ())
-    (mean, std), test = small.statistics
+    for copy in (False, True):
+        found = data.load("cifar10", tmp_path, copy=copy)
+        assert (found.digest, found.name, found.notes) == (EXPECTED.digest, "cifar10", ())
+    (mean, std), test = published.statistics
     for wrong in (((mean[0] + 1e-8, *mean[1:]), std), test), ((mean, std), (mean, test[1])):
-        monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(small, statistics=wrong))
+        monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(published, statistics=wrong))
         with pytest.raises(
             DataError, match=r"is not CIFAR-10 as published: the channels of its (training|test) images"
         ):
@@ -187,7 +195,7 @@ def test_python_batches_are_told_by_md5(
     small: cifar.Cifar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
     FORMS[form](tmp_path)
-    with pytest.raises(DataError, match=r"or damaged: the md5 of data_batch_1 is .*`popnet data fetch cifar10 --root"):
+    with pytest.raises(DataError, match=r"md5 of data_batch_1 is .*copy: true.*`popnet data fetch cifar10 --root"):
         data.load("cifar10", tmp_path)
     sums = {name: hashlib.md5(content).hexdigest() for name, content in python_files().items()}
     python = dataclasses.replace(small.python, md5=sums)
@@ -269,6 +277,67 @@ def test_parquet_classes_are_matched_by_name(small: cifar.Cifar, tmp_path: Path)
     assert data.load("cifar10", tmp_path, copy=True).digest == EXPECTED.digest
 
 
+def test_names_cannot_be_matched_to_bare_numbers(small: cifar.Cifar, tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    folder_of(tmp_path / "cifar10", train=table_of(TRAIN[0], 9 - TRAIN[1], NAMES[::-1]), test=table_of(*TEST, None))
+    with pytest.raises(DataError, match=r"test.parquet: its classes are bare numbers, and those of .*train.parquet"):
+        data.load("cifar10", tmp_path, copy=True)
+    words = {split: table_of(images, [str(n) for n in labels], None) for split, (images, labels) in SPLITS.items()}
+    folder_of(tmp_path / "cifar10", **words)
+    assert data.load("cifar10", tmp_path, copy=True).digest == EXPECTED.digest
+
+
+def test_a_half_unpacked_folder_hides_nothing(small: cifar.Cifar, tmp_path: Path) -> None:
+    damaged("cifar-10-batches-py", test_batch=None)(tmp_path)
+    assert "is incomplete: it lacks test_batch" in str(data.missing("cifar10", tmp_path))
+    assert not data.available(tmp_path)["cifar10"].ready
+    FORMS["cifar-10-python.tar.gz"](tmp_path)
+    assert data.load("cifar10", tmp_path, copy=True).digest == EXPECTED.digest
+
+
+def test_what_may_be_anything_is_no_cifar(tmp_path: Path) -> None:
+    folder_of(tmp_path, train=table_of(*TRAIN, None), test=table_of(*TEST, None))
+    write_class_folders(tmp_path / "b", names=tuple("0123456789"))
+    for name in ("cifar10", "cifar100"):
+        assert data.missing(name, tmp_path), name
+        assert data.missing(name, tmp_path / "b"), name
+
+
+def test_a_copy_does_not_hide_the_published_pixels(published: cifar.Cifar, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "cifar10", kind="JPEG")
+    write_class_folders(tmp_path / "cifar-10")
+    assert data.load("cifar10", tmp_path).name == "cifar10"
+    assert data.available(tmp_path)["cifar10"].ready
+
+
+def test_images_are_counted_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_class_folders(tmp_path / "cifar10")
+    monkeypatch.setattr(cifar, "stacked", None)
+    with pytest.raises(DataError, match="holds 20 training images, and CIFAR-10 has 50,000"):
+        data.load("cifar10", tmp_path, copy=True)
+
+
+def test_only_damaged_batches_are_to_be_deleted(small: cifar.Cifar, tmp_path: Path) -> None:
+    FORMS["cifar-10-batches-py"](tmp_path)
+    with pytest.raises(DataError) as raised:
+        data.load("cifar10", tmp_path)
+    assert "delete" not in str(raised.value)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"test_batch cannot be read: .*: delete it and get it with"):
+        data.load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("most", [1, 1 << 26])
+def test_large_jpegs_are_decoded_in_parts(
+    small: cifar.Cifar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("popnet.data.stacking._BYTES_AT_ONCE", most)
+    write_class_folders(tmp_path / "cifar10", "jpg")
+    found = data.load("cifar10", tmp_path, copy=True)
+    assert found.train_images.mean() == pytest.approx(TRAIN[0].mean(), abs=1)
+    assert found.name == "CIFAR-10, JPEG copy"
+
+
 def test_a_folder_of_no_class_is_named(small: cifar.Cifar, tmp_path: Path) -> None:
     write_class_folders(tmp_path / "cifar10", names=("zebra", *NAMES[1:]))
     with pytest.raises(DataError, match=r"train/zebra: is named after none of CIFAR-10's classes.*: airplane, auto"):
@@ -291,7 +360,7 @@ def damaged(form: str, **changes: bytes | None) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (damaged("cifar-10-batches-py", test_batch=None), "batches-py: is incomplete: it lacks test_batch"),
+        (damaged("cifar-10-batches-py", test_batch=None), "batches-py is incomplete: it lacks test_batch: get it with"),
         (
             damaged("cifar-10-batches-py", data_batch_2=b"<html>"),
             "data_batch_2 cannot be read: no pickle of plain data",
@@ -432,6 +501,57 @@ def test_shards_names_and_splits_of_one_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train": "a/test.parquet"}, "is no folder that holds both splits: give `test`"),
+        ({"train": "a/*.parquet"}, "is no folder that holds both splits: give `test`"),
+        ({"train": "a/test.parquet", "test": "a/../a/test.parquet"}, "test.parquet: is taken for both splits"),
+        ({"train": "a/*.parquet", "test": "a/t*t.parquet"}, "test.parquet: is taken for both splits"),
+        ({"train": "a/link.parquet", "test": "a/test.parquet"}, "test.parquet: is taken for both splits"),
+    ],
+)
+def test_no_file_is_training_and_test_set(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    (tmp_path / "a").mkdir()
+    folder_of(tmp_path / "a", test=table_of(*TEST))
+    (tmp_path / "a" / "link.parquet").symlink_to(tmp_path / "a" / "test.parquet")
+    with pytest.raises(DataError, match=message):
+        data.load("parquet", tmp_path, **options)
+
+
+def test_no_array_is_training_and_test_set(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=TRAIN[0], labels=TRAIN[1])
+    for options in (
+        {"train": "a.npz", "test": "a.npz"},
+        {"path": "a.npz", "train_images": "images", "train_labels": "labels"}
+        | {"test_images": "images", "test_labels": "labels"},
+    ):
+        with pytest.raises(DataError, match=r"a.npz: array 'images' is taken twice"):
+            data.load("npz", tmp_path, **options)
+
+
+def test_a_value_that_many_rows_refer_to_is_once_in_memory(tmp_path: Path) -> None:
+    picture, word, rows = encoded(np.zeros((300, 300, 3), np.uint8), "BMP"), "x" * (1 << 16), 1 << 14
+    columns = {"image": pa.array([picture], pa.binary()), "label": pa.array([word])}
+    codes = pa.array(np.zeros(rows, np.int32))
+    table = pa.table({name: pa.DictionaryArray.from_arrays(codes, one) for name, one in columns.items()})
+    pq.write_table(table, tmp_path / "a.parquet", store_schema=False)
+    before = pa.default_memory_pool().max_memory()
+    pictures, names = read_split([tmp_path / "a.parquet"])
+    assert names == (word,)
+    assert pictures.content(rows - 1) == picture
+    assert max(pa.default_memory_pool().max_memory() - before, 0) < 1 << 26
+
+
+def test_few_large_row_groups_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path, train=table_of(*TRAIN))
+    rows = Rows.of([tmp_path / "train.parquet"])
+    assert rows.kept > 2
+    size = 4 * max(pq.ParquetFile(rows.files[0]).metadata.row_group(n).total_byte_size for n in range(7))
+    monkeypatch.setattr("popnet.data.parquet.available_memory", lambda: 4 * size)
+    assert Rows.of(rows.files).kept == 2
+
+
+@pytest.mark.parametrize(
     ("names", "split", "found"),
     [
         (["train.parquet", "test.parquet", "validation.parquet"], "test", ["test.parquet"]),
@@ -443,11 +563,17 @@ def test_shards_names_and_splits_of_one_folder(tmp_path: Path) -> None:
         (["test.parquet"], "train", "holds no Parquet files of the train split"),
         (["a-0-of-1.parquet", "b-0-of-1.parquet"], "train", "belong together is not clear: name the files by"),
         (["train.parquet", "train-0-of-1.parquet"], "train", "belong together is not clear"),
+        (["train.parquet", "train-backup.parquet"], "train", "belong together is not clear: name the files by"),
+        (["train/a.parquet", "train/b.parquet"], "train", "belong together is not clear: name the files by"),
+        (["train_0.parquet", "train_1.parquet"], "train", ["train_0.parquet", "train_1.parquet"]),
+        (["train-0-of-2-ab12.parquet"], "train", "lacks train-1-of-2.parquet, one of its shards"),
+        (["train-0-of-1-ab12.parquet", "train-0-of-1-ab13.parquet"], "train", "belong together is not clear"),
+        (["default/train/0000.parquet", "default/test/0000.parquet"], "test", ["default/test/0000.parquet"]),
     ],
 )
 def test_which_files_are_a_split(tmp_path: Path, names: list[str], split: str, found: list[str] | str) -> None:
     for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     if isinstance(found, str):
         with pytest.raises(DataError, match=found):
@@ -625,10 +751,17 @@ def test_npz_of_a_file_for_each_split(tmp_path: Path) -> None:
             npz(train_images=TRAIN[0].reshape(20, -1)),
             r"array 'train_images' has the shape \(20, 3072\), and images are",
         ),
-        (npz(train_images=np.zeros((20, 4, 4, 1), np.uint8)), "a.npz: train_images are .4, 4, 1."),
-        (npz(train_images=np.zeros((20, 3, 4, 3), np.uint8)), "can be .n, height, width, channels. and .n, channels,"),
+        (npz(train_images=np.full((20, 9, 9, 1), 9, np.uint8)), "a.npz: train_images are .9, 9, 1."),
+        *(
+            (npz(train_images=np.full((20, *shape), 9, np.uint8)), "can be .n, height, width, channels., .n, channels,")
+            for shape in ((3, 4, 3), (1, 28, 4), (4, 28, 1), (8, 3))
+        ),
+        (npz(train_images=np.eye(32, dtype=np.uint8)[None].repeat(20, 0)), "'train_images' holds 0 and 1 alone"),
+        (npz(train_labels=TRAIN[1] + 1), "class 0 has no example: do labels count from 1"),
+        (npz(test_labels=TEST[1] + 10**9), "holds 1000000009, which is no class's number"),
+        ({"images": TRAIN[0], "labels": TRAIN[1]}, "give a file for each by the options train and test"),
         (
-            npz(train_images=np.zeros((20, 9, 9, 9), np.uint8)),
+            npz(train_images=np.full((20, 9, 9, 9), 9, np.uint8)),
             "neither its second nor its last extent is a number of",
         ),
         (npz(train_labels=np.eye(20)), "array 'train_labels' is of type float64, and labels are whole numbers"),
@@ -668,6 +801,10 @@ def test_a_pickle_of_bytes_is_read_as_it_was(protocol: int) -> None:
     assert found["c"] == made["c"]
 
 
+DOUBLED = b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(40))  # a tuple of 2 ** 40 parts
+BYTES = b"\x80\x02cnumpy\ndtype\nU\x02u1\x85Rq\x000cnumpy.core.numeric\n_frombuffer\n("
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return eval, ("1/0",)
@@ -686,6 +823,16 @@ class Hostile:
         (b"cnumpy\nndarray\n}b.", "it sets the state of what is no array"),
         (b"c_codecs\nencode\n}b.", "it sets the state of what is no array"),
         (b"\x80\x02}\x82\x01.", "no pickle of plain data: KeyError"),
+        (b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.", "a key is tuple, and text or numbers are keys"),
+        (b"\x80\x02}()" + DOUBLED + b"Nu.", "a key is tuple, and text or numbers are keys"),
+        (b"\x80\x02()" + DOUBLED + b"Nd.", "a key is tuple, and text or numbers are keys"),
+        (b"\x80\x02cnumpy\ndtype\n)" + DOUBLED + b"\x85R.", "an array of type that is no text"),
+        (b"\x80\x02c_codecs\nencode\nU\x01a)" + DOUBLED + b"\x86R.", "bytes that are no text in the encoding"),
+        (BYTES + b"J\xff\xff\xff\x0f" + b"h\x00K\x01\x85U\x01Ct" + b"R.", "an array of int, and unsigned bytes are"),
+        (
+            b"\x80\x02c_codecs\nencode\nq\x01U\xff" + bytes(255) + b"U\x06latin1\x86q\x02R" + b"h\x01h\x02R" * 9 + b".",
+            "it makes more of its content than it holds",
+        ),
     ],
 )
 def test_a_pickle_runs_nothing(content: bytes, message: str) -> None:
@@ -712,13 +859,35 @@ def test_members_of_an_archive_are_bounded(tmp_path: Path) -> None:
     assert archives.read_members(tmp_path / "c.tar.gz", ["link"], 1 << 21) == {}
 
 
+def test_holes_and_chains_in_an_archive_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("wanted")
+        member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 24)}
+        archive.addfile(member)
+    assert archives.read_members(tmp_path / "a.tar.gz", ["wanted"], 1 << 21) == {}
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 0
+    chain = header.tobuf(tarfile.USTAR_FORMAT) * 2000
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(chain))
+    with pytest.raises(ValueError, match=r"is no whole .tar.gz file"):
+        archives.read_members(tmp_path / "b.tar.gz", ["wanted"], 1 << 21)
+
+
+def test_an_npz_is_a_regular_file_and_other_arrays_in_it_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="is no regular file"):
+        data.load("npz", tmp_path, path="a.npz")
+    (tmp_path / "a.npz").unlink()
+    assert load_npz(tmp_path, npz(other=np.array([{}], object))).digest == EXPECTED.digest
+
+
 # What is said.
 
 
 def test_device_and_data_that_are_missing_are_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POPNET_DATA", str(tmp_path / "data"))
     made = config.load("resnet14", ["recipe.kernels.mode=hardware"])
-    both = r"a CPU's kernels are deterministic.*; data set 'cifar10' was not found in .*cifar-10-python.tar.gz"
+    both = r"a CPU's kernels are deterministic.*; data set 'cifar10' is not here: get it with .*cifar-10-python.tar.gz"
     with pytest.raises(ConfigError, match=both):
         popnet.run(made, store=tmp_path / "store", device="cpu")
     several = config.load("fashion_mnist", ["variants.0.recipe={dataset: cifar100}", "recipe.dataset=mnist"])
@@ -753,7 +922,12 @@ def test_a_data_set_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str
             main(["data", "check", "npz", *words, "--root", str(tmp_path)])
         assert ended.value.code == 0
         assert expected in capsys.readouterr().out
-    for words, message in ((["npz", "path"], "must read key=value"), (["synthetic_text"], "is a text")):
+    for words, message in (
+        (["npz", "path"], "must read key=value"),
+        (["npz", "root=/x"], "the data set is the first word, and its root the option --root"),
+        (["npz", "name=x"], "the data set is the first word"),
+        (["synthetic_text"], "is a text"),
+    ):
         with pytest.raises(SystemExit) as ended:
             main(["data", "check", *words])
         assert ended.value.code == 2

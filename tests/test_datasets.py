@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import hashlib
 import re
 import struct
 from pathlib import Path
@@ -23,8 +22,9 @@ FASHION_MNIST_HERE = (files.DEBIAN_FASHION_MNIST / "train-images-idx3-ubyte.gz")
 
 @pytest.fixture(name="root")
 def _default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty default root, through the environment."""
+    """An empty default root, through the environment; MNIST has as many images as `write_mnist` writes."""
     root = tmp_path / "data"
+    monkeypatch.setattr(files, "SIZES", (6, 4))
     monkeypatch.setenv("POPNET_DATA", str(root))
     return root
 
@@ -151,6 +151,28 @@ def test_constants_can_be_replaced() -> None:
         data.load("digits", mean=[0.5, 0.5, 0.5])
     with pytest.raises(ConfigError, match="std above 0"):
         data.load("digits", std=[0])
+    for wrong in (0.5, ["a"], [None], {"a": 1}):
+        with pytest.raises(ConfigError, match="'digits': mean must be a list of one number a channel, not"):
+            data.load("digits", mean=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("npz", {"path": 5}, "path must be a path, not 5"),
+        ("npz", {"path": "a.npz", "train_images": 5}, "train_images must be a name, not 5"),
+        ("parquet", {"train": ["a", "b"]}, "train must be a path, .*: for several files give a pattern"),
+        ("parquet", {"train": None}, "train must be a path, not None"),
+        ("parquet", {"train": "a", "test": 1}, "test must be a path, not 1"),
+        ("image_folder", {"train": "a", "test": None}, "test must be a path, not None"),
+        ("image_folder", {"train": "a", "test": "a", "mapping": 1}, "mapping must be a path, not 1"),
+        ("beton", {"train": True, "test": "a"}, "train must be a path, not True"),
+        ("beton", {"train": "a", "test": "a", "classes": "9"}, "classes must be a whole number, not '9'"),
+    ],
+)
+def test_options_of_another_type_are_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"data set {name!r}: {message}"):
+        data.load(name, **options)
 
 
 def test_subset_takes_the_first_examples() -> None:
@@ -261,7 +283,8 @@ def test_idx_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compress", [False, True])
 def test_mnist_in_torchvisions_folder(root: Path, compress: bool) -> None:
     write_mnist(root / "MNIST" / "raw", compress=compress)
-    mnist = data.load("mnist")
+    mnist = data.load("mnist", copy=True)
+    assert (mnist.name, mnist.origin) == ("MNIST, own copy", str(root / "MNIST" / "raw"))
     assert mnist.train_images.shape == (6, 28, 28, 1)
     assert mnist.test_labels.tolist() == [0, 1, 2, 3]
     assert (mnist.classes, mnist.mean, mnist.std) == (10, (0.1307,), (0.3081,))
@@ -283,15 +306,26 @@ def test_idx_files_in_a_folder_of_the_data_sets_name(
 
 def test_another_data_sets_idx_files_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(root / "mnist")
-    pixels = hashlib.sha256(data.load("mnist").train_images.tobytes()).hexdigest()
-    monkeypatch.setitem(files.PUBLISHED_PIXELS, pixels, "fashion_mnist")
-    with pytest.raises(DataError, match="mnist: holds the images of data set 'fashion_mnist', and is looked into for"):
+    with pytest.raises(DataError, match=r"mnist: its images are not MNIST's: take them as 'MNIST, own copy' by .*true"):
         data.load("mnist")
+    known = data.load("mnist", copy=True)
+    pixels = files.digest_of((known.train_images, known.train_labels), (known.test_images, known.test_labels))
+    monkeypatch.setitem(files.PUBLISHED, pixels, "fashion_mnist")
+    with pytest.raises(DataError, match="mnist: holds the images of data set 'fashion_mnist', and is looked into for"):
+        data.load("mnist", copy=True)
+    monkeypatch.setitem(files.PUBLISHED, pixels, "mnist")
+    assert data.load("mnist", root / "mnist").name == "mnist"
+    monkeypatch.setenv("POPNET_DATA", str(root / "mnist"))
+    assert data.load("mnist", copy=True).name == "mnist"
+    monkeypatch.setattr(files, "SIZES", (60_000, 10_000))
+    monkeypatch.delitem(files.PUBLISHED, pixels)
+    with pytest.raises(DataError, match="holds 6 training images of 28 x 28 pixels, and MNIST has 60,000 of 28 x 28"):
+        data.load("mnist", copy=True)
 
 
 def test_a_root_of_ones_own_may_hold_the_files_directly(root: Path, tmp_path: Path) -> None:
     write_mnist(tmp_path / "own")
-    fashion = data.load("fashion_mnist", root=tmp_path / "own")
+    fashion = data.load("fashion_mnist", root=tmp_path / "own", copy=True)
     assert len(fashion.train_labels) == 6
     assert fashion.class_names is not None
     assert fashion.class_names[9] == "Ankle boot"
@@ -323,7 +357,8 @@ def test_what_is_missing_is_named_without_loading(
 ) -> None:
     sentence = data.missing(name)
     assert sentence is not None
-    assert sentence.startswith(f"data set {name!r} was not found in {root}/")
+    found = "is not here: get it with" if name == "cifar100" else f"was not found in {root}/"
+    assert sentence.startswith(f"data set {name!r} {found}")
     assert said in sentence
     assert sentence.endswith(f"; $POPNET_DATA is {root}")
     with pytest.raises(DataError, match=re.escape(sentence)):
@@ -382,7 +417,7 @@ def test_fetch_puts_files_where_load_looks(root: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", download)
     assert data.fetch("mnist") == root / "MNIST" / "raw"
-    assert len(data.load("mnist").train_labels) == 6
+    assert len(data.load("mnist", copy=True).train_labels) == 6
 
 
 @pytest.mark.parametrize("failure", [OSError("Name or service not known"), RuntimeError("Error downloading")])

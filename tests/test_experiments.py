@@ -58,6 +58,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_members_have_the_papers_seeds(file: Path) -> None:
     experiment = popnet.load(file)
     assert experiment.name == file.stem
+    if experiment.population > 200:
+        experiment = popnet.load(file, ["population=200"])  # sixty thousand seeds tell no more
     constants = experiment.constants
     for population in plan_of(experiment).populations:
         variant = population.variant

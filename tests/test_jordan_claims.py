@@ -16,7 +16,9 @@ from popnet.errors import DataError
 from popnet.metrics import theory
 from popnet.metrics.samples import Sample
 from popnet.metrics.theory import PackedErrors
+from popnet.metrics.theory import summary as statistics
 from popnet.protocol import ORIGINAL, Platform
+from popnet.report import settings
 from popnet.report import theory as theory_report
 from popnet.report.beside import beside, matching, published_values
 from popnet.report.claims import Evidence, claims_of
@@ -103,22 +105,22 @@ def test_the_papers_own_population_has_every_claim_and_its_printed_numbers_agree
     claims = judged(durations())
     assert {claim.measured.verdict for claim in claims.values()} == {Verdict.HOLDS}, claims
     assert len(claims) == 10
-    for words in ("Errors are about independent", "Theorem 2): less", "overestimates", "the smaller the variance"):
+    for words in ("errors are about independent", "Theorem 2): less", "overestimates", "the smaller the variance"):
         assert one(claims, words).published.verdict is Verdict.HOLDS, words
     assert one(claims, "Lucky seeds").published is None, "the paper prints no correlation"
-    assert one(claims, "Errors are about").about == ("64 epochs",)
+    assert one(claims, "errors are about").about == ("64 epochs",)
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"independent_share": (0.5, 0.01)}, "Errors are about independent"),
+        ({"independent_share": (0.5, 0.01)}, "errors are about independent"),
         ({"genuine_share": (0.5, 0.02)}, "less than a quarter of that on the test set"),
-        ({"lucky_gain_kept": (0.6, 0.05)}, "Luck does not carry over"),
+        ({"lucky_gain_kept": (0.6, 0.05)}, "luck does not carry over"),
         ({"disagreement_ratio": (0.39, 0.02)}, "two runs disagree about as often"),
         ({"disagreement_ratio": (1.5, 0.02)}, "two runs disagree about as often"),
         ({"lower_bound_ratio": (0.5, 0.02)}, "at least err / (n k)"),
-        ({"binomial_ratio": (1.0, 0.02)}, "binomial"),
+        ({"binomial_ratio": (0.9, 0.02)}, "binomial"),
         ({"halves_correlation": (0.99, 0.001)}, "Lucky seeds"),
     ],
 )
@@ -132,7 +134,7 @@ def test_large_errors_leave_a_claim_open_and_too_few_runs_give_no_verdict():
     assert {c.measured.verdict for c in claims.values() if c.about == ("64 epochs",)} == {Verdict.OPEN}
     few = judged(durations(members=12))
     assert one(few, "two runs disagree").measured.verdict is Verdict.HOLDS, "10 runs are enough for disagreement"
-    independent = one(few, "Errors are about").measured
+    independent = one(few, "errors are about").measured
     assert independent.verdict is Verdict.NOT_COMPARABLE
     assert "at least 50 are needed" in independent.why
     nothing = judged(durations({"accuracy_mean": (94.42, 0.1)}))
@@ -141,7 +143,7 @@ def test_large_errors_leave_a_claim_open_and_too_few_runs_give_no_verdict():
 
 def test_a_model_that_has_not_reached_its_mean_gets_no_verdict():
     claims = judged(durations(STATISTICS | {"accuracy_mean": (85.0, 0.1)}))
-    found = one(claims, "Errors are about independent").measured
+    found = one(claims, "errors are about independent").measured
     assert found.verdict is Verdict.NOT_COMPARABLE
     assert "94.42" in found.why
 
@@ -488,3 +490,145 @@ def test_the_papers_numbers_stand_beside_the_same_training_alone():
     (error,) = [line for line in one_table.splitlines() if line.startswith("| error (%)")]
     assert error.endswith("| 5.58 |")
     assert "| 0.145 |" in one_table
+
+
+# ---- what is full, short, or neither ---------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_not_finished_fails_nothing():
+    """The longest training that has numbers so far was called full."""
+    rows = sources(1, 1.33, 1.0) | sources(4, 0.45, 0.30) | {"64 epochs": (ALL | {"recipe": FULL}, {})}
+    claims = judged(made(rows))
+    assert not [statement for statement in claims if "as much spread" in statement]
+    assert one(claims, "less spread than all together (4 epochs)").measured.verdict is Verdict.HOLDS
+    rows = {
+        "4 epochs": (ALL | {"recipe": {"epochs": 4}}, {"disagreement": (8.5, 0.02)}),
+        "poked": (poked(4), {"twin_disagreement": (7.2, 0.02)}),
+    }
+    assert [statement for statement in judged(made(rows)) if "poked weight" in statement] == [
+        "After short training one poked weight makes runs differ less than other seeds do (4 epochs)"
+    ]
+    own = {"model": "resnet6"}
+    assert one(judged(made(rows, **own)), "After full training"), "the longest that is planned of another network"
+    rows["later"] = (ALL | {"recipe": FULL}, {})
+    assert not [statement for statement in judged(made(rows, **own)) if "After full" in statement]
+
+
+@pytest.mark.parametrize("epochs", [16, 20, 31])
+def test_of_16_to_31_epochs_of_resnet_9_the_paper_says_nothing(epochs):
+    claims = judged(made(sources(epochs, 0.2, 0.1) | sources(64, 0.16, 0.158)))
+    about = [claim.about[0] for statement, claim in claims.items() if "spread" in statement]
+    assert about == ["64 epochs, all sources"]
+
+
+def test_short_trainings_are_not_set_against_claims_on_convergence():
+    alone = judged(made({"4 epochs": (ALL | {"recipe": {"epochs": 4}}, SHORT)}))
+    assert {claim.measured.verdict for claim in alone.values()} == {Verdict.NOT_COMPARABLE}
+    assert "short training of ResNet-9, 4 epochs" in one(alone, "errors are about").measured.why
+    other = one(judged(made({"4 epochs": (ALL | {"recipe": {"epochs": 4}}, SHORT)}, model="resnet6")), "errors are")
+    assert other.measured.verdict is Verdict.FAILS
+    assert "still go together (r = 0.90)" in other.measured.why
+
+
+def test_few_runs_can_hardly_tell_equal_sds():
+    found = one(judged(made(sources(64, 0.16, 0.155))), "as much spread").measured
+    assert (found.verdict, found.why) == (Verdict.HOLDS, "")
+    rows = {name: (keys, {"accuracy_sd": (0.155, 0.011)}) for name, (keys, _) in sources(64, 0.16, 0.16).items()}
+    found = one(judged(made(rows, members=100)), "as much spread").measured
+    assert found.verdict is Verdict.OPEN
+    assert "500 or more are needed" in found.why
+
+
+def test_shares_are_judged_on_their_logarithm():
+    """An SD 22% lower at 5% error each is as far from 1 as the inverse is: the ratio's own error made it less."""
+    rows = sources(4, 1.0, 0.845)
+    rows = {name: (keys, {"accuracy_sd": (numbers["accuracy_sd"][0], 0.06)}) for name, (keys, numbers) in rows.items()}
+    assert one(judged(made(rows)), "less spread").measured.verdict is Verdict.OPEN
+
+
+def test_pokes_are_set_side_by_side_with_their_own_kind_alone():
+    def change(factor, step):
+        return {"kind": "scale", "factor": factor, "weight": "first", "step": step}
+
+    bit = ALL["vary"] + ["bit"]
+    rows = {
+        "seeds": (ALL, {"disagreement": (5.2, 0.02)}),
+        "early": ({"vary": bit, "perturbation": change(1.001, 0)}, {"twin_disagreement": (5.1, 0.02)}),
+        "late": ({"vary": bit, "perturbation": change(1.5, 90)}, {"twin_disagreement": (5.2, 0.02)}),
+        "bf16": (ALL | {"first_step_precision": "bf16"}, {"twin_disagreement": (4.0, 0.02)}),
+    }
+    claims = [c for c in claims_of(Evidence.of(made(rows, precision="fp32"), [])) if c.where.startswith("Jordan")]
+    assert not [claim for claim in claims if "The earlier" in claim.statement]
+    rows["later"] = ({"vary": bit, "perturbation": change(1.001, 90)}, {"twin_disagreement": (4.5, 0.02)})
+    claims = [c for c in claims_of(Evidence.of(made(rows, precision="fp32"), [])) if c.where.startswith("Jordan")]
+    assert [c.about for c in claims if "The earlier" in c.statement] == [("later", "early")]
+
+
+def test_augmentation_is_judged_on_a_subset_too_and_without_less_data():
+    none = {"augment": {"flip": False, "translate": 0, "cutout": 0, "fill": None}}
+    two, sd = {"vary": ["init", "shuffle"]}, {"accuracy_sd": (0.3, 0.01), "accuracy_mean": (80.0, 0.01)}
+    rows = {
+        "with": (ALL | {"recipe": {"train_examples": 5000}}, {"accuracy_sd": (0.2, 0.01)}),
+        "without": (two | {"recipe": none | {"train_examples": 5000}}, sd | {"variance_ratio_to_less_data": (2, 0.1)}),
+    }
+    after = {"experiment": "jordan_augmentation"}
+    assert one(judged(made(rows, **after)), "Augmentation reduces").about == ("without", "with")
+    rows["less"] = (ALL | {"recipe": {"train_examples": 1000}}, sd)
+    assert one(judged(made(rows, **after)), "vary more than with less").about == ("without", "less")
+    few = one(judged(made(rows, members=30, **after)), "Augmentation reduces").measured
+    assert "at least 50 are needed" in few.why
+
+
+def test_independent_runs_are_as_far_from_their_own_rates_as_is_said():
+    """Rates are the runs' own: with Kolmogorov's bound, of rates known beforehand, less than 1% were beyond."""
+    predictions, labels = population(members=60 * 300, examples=200)
+    found = [PackedErrors.from_predictions(predictions[r::300], labels) for r in range(300)]
+    beyond = [statistics._distance(bits) > statistics._distance_by_chance(bits) for bits in found]
+    assert 0.02 < np.mean(beyond) < 0.08
+
+
+def test_settings_can_be_imported_first():
+    """The claims import them: if they import claims, either may be there in half only."""
+    assert "popnet.report.claims" not in Path(settings.__file__).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"drop_last": False},
+        {"clip_gradient": 1.0},
+        {"loss": {"name": "cross_entropy", "kwargs": {"label_smoothing": 0.1}}},
+    ],
+)
+def test_another_training_has_none_of_the_papers_numbers(changed):
+    assert not printed({"64 epochs": runs_of("jordan_durations", "64 epochs", **changed)})
+    dataset = {"name": "cifar10", "kwargs": {"copy": True}}
+    assert printed({"64 epochs": runs_of("jordan_durations", "64 epochs", dataset=dataset)}), "said to be a copy"
+
+
+def test_the_papers_column_says_what_a_copy_is_and_of_how_many_runs_a_range_is():
+    values = {"x": published_values("jordan_2024.cifar10_resnet9")["64 epochs"]}
+    lines = theory_report.table({"x": summary(members=12)}, values, copies={"x"}).splitlines()
+    assert "| paper (CIFAR-10's own pixels) |" in lines[0]
+    assert next(line for line in lines if line.startswith("| highest")).endswith("| 1.4 (60,000 runs) |")
+    assert "| 0.149 |" in "".join(line for line in lines if line.startswith("| SD between"))
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "name", "error"),
+    [
+        ("sources", "64 epochs, all sources", "accuracy_sd", 0.0005),
+        ("imagenet_resnet18", "ImageNet", "accuracy_mean", 0.05),
+    ],
+)
+def test_trailing_zeros_of_printed_numbers_count(table, row, name, error):
+    assert published_values(f"jordan_2024.{table}")[row][name].error == pytest.approx(error)
+
+
+def test_of_two_test_files_the_one_with_labels_is_read(tmp_path):
+    (tmp_path / "test.tsv").write_text("index\tsentence1\tsentence2\n0\ta\tb\n")
+    (tmp_path / "msr_paraphrase_test.txt").write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta\tb\n")
+    assert text_pairs._read(tmp_path, "test") == (["a"], ["b"], [1])
+    (tmp_path / "msr_paraphrase_test.txt").unlink()
+    with pytest.raises(DataError, match=r"test\.tsv: pair 1 lacks"):
+        text_pairs._read(tmp_path, "test")

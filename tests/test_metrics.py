@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popnet import metrics
+from popnet.metrics.chance import at_chance
 from popnet.report import published
 
 CLASSES = 5
@@ -209,3 +210,20 @@ def test_members_at_chance_or_that_know_less_than_nothing_are_marked():
     assert not metrics.diverged(np.zeros((2, 5, 1), np.float32), np.zeros(5, np.int64)).any(), (
         "one class is always right"
     )
+
+
+@pytest.mark.parametrize(
+    ("right", "labels", "lost"),
+    [
+        (8, [0, 1] * 4, False),
+        (7, [0, 1] * 4, True),
+        (800, [0] * 800 + [1] * 200, True),
+        (838, [0] * 800 + [1] * 200, False),
+    ],
+)
+def test_chance_is_the_commonest_class_and_a_perfect_member_is_never_at_it(right, labels, lost):
+    targets = np.array(labels)
+    given = np.where(np.arange(len(targets)) < right, targets, 1 - targets)
+    logits = np.eye(2, dtype=np.float32)[given][None]
+    assert metrics.diverged(logits, targets).tolist() == [lost]
+    assert at_chance(100 * right / len(targets), targets) is lost

@@ -29,6 +29,7 @@ from popnet.data.statistics import IMAGENET, channel_counts, channel_statistics,
 from popnet.engine.pictures import _difference, share_pictures
 from popnet.errors import ConfigError, DataError, StoreError
 from popnet.store import Store, digest
+from popnet.store.store import IMAGE_NUMBERS
 from popnet.training.trainer import Trainer
 
 CLASSES, EACH = 3, 4
@@ -103,6 +104,9 @@ def test_pictures_that_would_come_out_wrong_are_refused(tmp_path: Path) -> None:
     for ending in ("webp", "png", "tif"):
         frames[0].save(tmp_path / f"frames.{ending}", save_all=True, append_images=frames[1:])
     write_deep_png(tmp_path / "deep.png")
+    write_grey_tiff(tmp_path / "twelve.tif", bits=12, photometric=1)
+    write_grey_tiff(tmp_path / "negative.tif", bits=16, photometric=0)
+    (tmp_path / "text.png").write_text("nothing")
     for name, message in {
         "palette.png": "has transparent pixels",
         "alpha.png": "has transparent pixels",
@@ -112,9 +116,24 @@ def test_pictures_that_would_come_out_wrong_are_refused(tmp_path: Path) -> None:
         "frames.png": "holds several pictures",
         "frames.tif": "holds several pictures",
         "deep.png": "16 bits a colour",
+        "twelve.tif": "12 bits a pixel, which would be read as 16",
+        "negative.tif": "in which 0 is white, and would be read as its negative",
+        "text.png": "cannot be read as an image: of no kind that Pillow knows, or damaged$",
     }.items():
         with pytest.raises(DataError, match=f"^{tmp_path / name}: .*{message}"):
             read(tmp_path / name)
+    write_grey_tiff(tmp_path / "sixteen.tif", bits=16, photometric=1)
+    assert read(tmp_path / "sixteen.tif").shape == (2, 2, 3)
+
+
+def write_grey_tiff(path: Path, bits: int, photometric: int) -> None:
+    """2 x 2 pixels of more than 8 bits, uncompressed, in one strip after the only directory."""
+    import struct
+
+    tags = {256: 2, 257: 2, 258: bits, 259: 1, 262: photometric, 273: 122, 277: 1, 278: 2, 279: 4 * bits // 8}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, tags[tag]) for tag in tags)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + struct.pack("<I", 0)
+    path.write_bytes(head.ljust(122, b"\0") + bytes(range(4 * bits // 8)))
 
 
 def write_deep_png(path: Path) -> None:
@@ -151,6 +170,16 @@ def test_what_one_may_not_expect_is_said(tmp_path: Path) -> None:
     assert np.array_equal(found.decoded(2), encoded_decoded(first, 6, 9))
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_an_orientation_is_said_of_every_kind(ending: str, tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    saved(tmp_path / f"x.{ending}", smooth(6, 9, 1), exif=turned)
+    saved(tmp_path / f"y.{ending}", smooth(6, 9, 1))
+    remarks = [folders._header(tmp_path / f"{name}.{ending}").remark for name in "xy"]
+    assert remarks == ["has an EXIF orientation, which is not applied", ""]
+
+
 def encoded_decoded(data: np.ndarray, height: int, width: int) -> np.ndarray:
     return picture_sets.decoded_picture(Encoded(data, height, width, jpeg=True), "x")
 
@@ -178,7 +207,7 @@ def test_hidden_empty_and_other_things_are_left_out_and_named(tmp_path: Path) ->
     assert dataset.train_labels.tolist() == LABELS.tolist()
     assert dataset.digest == plain.digest
     assert dataset.notes == (
-        f"{train}: folders left out (4; hidden, without pictures or not in the mapping): "
+        f"{train}: folders left out (4; hidden or without pictures): "
         ".ipynb_checkpoints, __MACOSX, aaa_empty, zzz_texts",
         f"{train}: files left out (1; they lie in no class's folder): loose.png",
         f"{train}: left out of the classes' folders (4; no pictures): 1 .gif, 1 .ipynb_checkpoints, 1 .txt, 1 hidden",
@@ -219,6 +248,19 @@ def test_test_folders_have_classes_by_name_or_all_by_number(
         return
     with pytest.raises(DataError, match=expected):
         folders.labels_of_folders(tmp_path, names)
+
+
+def test_a_folder_that_a_mapping_leaves_out_is_said_to_be(tmp_path: Path) -> None:
+    write_folder(tmp_path, pictures(1))
+    (tmp_path / ".hidden").mkdir()
+    (note,) = folders.folder_pictures(tmp_path, {"class0": 0, "class2": 1}).notes
+    assert note == f"{tmp_path}: folders left out (2; hidden or not in the mapping): .hidden, class1"
+
+
+def test_what_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "entry" / "in its place").mkdir(parents=True)
+    picture_digests._keep(tmp_path / "entry", "0" * 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
 
 
 def test_a_mappings_number_is_no_position_where_classes_are_numbers(tmp_path: Path) -> None:
@@ -428,7 +470,12 @@ def test_statistics_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         (np.random.default_rng(0).integers(0, 10, 500), False),
         (np.random.default_rng(0).random(5000) < 0.02, False),
         (np.zeros(50), False),
-        (np.arange(10), False),
+        (np.arange(10), True),
+        (np.repeat([0, 1], [49, 1]), True),
+        (np.repeat([0, 1, 2], [1, 1, 100]), True),
+        (np.concatenate([np.repeat(np.arange(10), 50), np.tile(np.arange(10), 50)]), True),
+        (np.concatenate([np.tile(np.arange(10), 50), np.repeat(np.arange(10), 50)]), False),  # the first half serves
+        (np.repeat([0, 1, 0], [25, 1, 25]), False),
     ],
 )
 def test_order_of_class(labels: np.ndarray, expected: bool) -> None:
@@ -447,6 +494,10 @@ def test_a_part_of_a_set_in_order_of_class_is_a_fixed_shuffle() -> None:
     assert fewer.tolist() == chosen[:20].tolist(), "a smaller part begins a larger one"
     assert choice.chosen_examples(mixed, 300) is None
     assert choice.chosen_examples(ordered, 1000) is None
+    looked_at = choice.looked_at(ordered, 1000)
+    assert looked_at is not None
+    assert looked_at[:300].tolist() == chosen.tolist(), "of representations, all are shuffled too"
+    assert choice.looked_at(mixed, 1000) is None
     assert choice.described(ordered, 300) == "300 of 1,000 training images, drawn by a fixed shuffle"
     assert choice.described(mixed, 300) == "the first 300 of 1,000 training images"
 
@@ -475,7 +526,42 @@ def test_arrays_in_order_of_class_follow_the_same_rule() -> None:
     assert (ordered.subset(5).mean, ordered.subset(5).std) == (ordered.mean, ordered.std)
     assert np.array_equal(mixed.subset(5).train_images, images[:5])
     assert mixed.digest == old_digest(mixed)
-    assert ordered.digest != old_digest(ordered)
+    assert ordered.digest == old_digest(ordered), "whatever recipes take of it"
+    with pytest.raises(ConfigError, match="train_examples must be 1 to 12, the size of 'arrays', not 13"):
+        ordered.check_size(13)
+
+
+def test_a_part_that_an_older_version_took_is_not_continued(tmp_path: Path) -> None:
+    """Only where a recipe takes a part; a store that does not say so took the first examples."""
+    whole, part = of_folders(tmp_path), of_folders(tmp_path, train_examples=7)
+    whole = whole.model_copy(update={"name": "whole"})
+    label = part.recipe.dataset.identity
+    store = Store(tmp_path / "store", create=True)
+    store.register(whole, {label: "a"})
+    store.register(part, {label: "a"}, {label: (12, True)})
+    store.register(part, {label: "a"}, {label: (12, True)})
+    with pytest.raises(
+        StoreError, match=f"{label!r} are drawn by a shuffle in its experiment 'x', and would be the first"
+    ):
+        store.register(part, {label: "a"}, {label: (12, False)})
+    old = Store(tmp_path / "old", create=True)
+    old.register(part, {label: "a"})
+    old.register(whole, {label: "a"})
+    with pytest.raises(StoreError, match=f"{label!r} are the first ones in its experiment 'x', and would be drawn"):
+        old.register(part, {label: "a"}, {label: (12, True)})
+
+
+@pytest.mark.parametrize("examples", [5, 12, 100])
+def test_representations_are_of_the_beginning_of_one_shuffle(examples: int) -> None:
+    torch.set_num_threads(1)
+    images = ResidentImages(torch.from_numpy(np.stack(pictures(1))), torch.from_numpy(LABELS), (0.5,) * 3, (0.25,) * 3)
+    kind = recipe(model="hidden_fc", epochs=0, features={"layers": [""], "examples": examples})
+    one = protocol.member(kind, protocol.Seeds(), protocol.Seeds(), protocol.Platform("x", ()))
+    trainer = Trainer(one, images, images, CLASSES, (protocol.ORIGINAL,))
+    found, numbers = trainer.features(), choice.looked_at(LABELS, 12)
+    assert numbers is not None
+    assert found[IMAGE_NUMBERS].tolist() == numbers[:examples].tolist()
+    np.testing.assert_allclose(found[""], trainer.predictions()[0][numbers[:examples]], atol=1e-5)
 
 
 def batches(images: Images, numbers: torch.Tensor, augment: Augment) -> torch.Tensor:

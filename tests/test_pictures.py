@@ -12,7 +12,9 @@ import reference
 import torch
 from PIL import Image
 
-from popnet import native
+from popnet import config, native
+from popnet.engine import estimates
+from popnet.errors import ConfigError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -225,6 +227,21 @@ def test_unreadable_jpegs_are_named(kind):
 def test_pictures_outside_their_bytes_are_refused(row):
     with pytest.raises(ValueError, match="picture 1 "):
         native.pictures(torch.zeros(300, dtype=torch.uint8), torch.tensor([[0, 300, 10, 10, 0], row]), 3)
+
+
+def test_a_plan_times_images_of_the_size_that_resize_gives(monkeypatch):
+    shapes = []
+
+    def made(count, shape, classes):
+        shapes.append(shape)
+        raise ConfigError("timed enough")
+
+    monkeypatch.setattr(estimates, "_random_images", made)
+    speeds, plain = {}, {"dataset": "cifar10", "model": "resnet6", "epochs": 1, "batch_size": 16}
+    for resize in (None, {"train": 64, "test": 96}, {"train": 32, "test": 32}):
+        made_with = config.Recipe.model_validate({**plain, "optimizer": {"name": "sgd", "lr": 0.1}, "resize": resize})
+        assert estimates._speed(made_with, speeds) == "cannot be trained here: timed enough"
+    assert shapes == [(32, 32, 3), (64, 64, 3), (32, 32, 3)]
 
 
 def test_indices_and_shapes_are_checked():

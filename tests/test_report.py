@@ -132,8 +132,8 @@ def test_no_number_takes_more_than_its_column(sd, error, printed_as):
 
 
 def test_members_that_diverged_are_said_to_be_counted():
-    row = {**ROW, "diverged": 2, "marks": ["2 of 8 diverged or learnt nothing: at chance or cross-entropy above ln 10"]}
+    row = {**ROW, "diverged": 2, "marks": ["2 of 8 with cross-entropy above ln 10 at 90% accuracy"]}
     text = " ".join(printed(table(Diverging=row, Data_Shuffling={**ROW, "diverged": 0})).split())
-    assert "¹ 2 of 8 diverged or learnt nothing: at chance or cross-entropy above ln 10" in text
-    assert "1 row holds members that diverged or learnt nothing: their numbers are counted in means and SDs" in text
+    assert "¹ 2 of 8 with cross-entropy above ln 10 at 90% accuracy" in text
+    assert "1 row holds members that are no better than guessing: their numbers are counted in means and SDs" in text
     assert "diverged" not in printed(table(Data_Shuffling={**ROW, "diverged": 0}))

@@ -5,22 +5,29 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
 
 from popnet import metrics
-from popnet.config import from_mapping
+from popnet.config import from_mapping, from_store
 from popnet.engine.devices import platform
+from popnet.errors import ConfigError
 from popnet.metrics.similarity import Estimator
 from popnet.report.claims import Claim, Evidence, claims_of
-from popnet.report.measured import Measured, Row
+from popnet.report.measured import Measured, Row, _unknown_published
 from popnet.report.measured_figures import figures_of
 from popnet.report.measured_tables import similarity_table
 from popnet.report.quantities import Value
 from popnet.report.similarity import Layer, Similarity
 from popnet.report.verdicts import Verdict
+from popnet.results.stores.populations import alignments
+from popnet.store import Store, save_tensors
+from popnet.store.store import IMAGE_NUMBERS
 
 SOURCES = {"Initialization": ["init"], "Shuffling": ["shuffle"], "Control": [], "Bit": ["bit"]}
 
@@ -59,7 +66,7 @@ def of_noise(estimator: Estimator) -> dict[str, Layer]:
         one = metrics.linear_cka_alignment(rng.normal(size=(4, 128, width)), estimator=estimator)
         pairs = np.triu_indices(4, 1)
         value = Value(float(one.cka[pairs].mean()), float(one.cka[pairs].std()) / 2)
-        found[f"width {width}"] = Layer(value, Value(float(one.floor[pairs].mean()), one.floor_sd), 4)
+        found[f"width {width}"] = Layer(value, Value(*(float(m[pairs].mean()) for m in (one.floor, one.floor_sd))), 4)
     return found
 
 
@@ -83,6 +90,70 @@ def test_the_claim_is_judged_above_the_floor():
     assert claim.measured.verdict is not Verdict.HOLDS
     real = judged(measured({"Initialization": layers(0.9, 0.5), "Shuffling": layers(0.88, 0.49)}))
     assert (real.measured.verdict, real.measured.why) == (Verdict.HOLDS, "")
+
+
+def test_clearly_above_a_biased_floor_is_no_noise():
+    """0.98 beside a floor of 0.97, of which a pair's own spread is 0.0004, and not 0.022 as for the unbiased one."""
+    rng = np.random.default_rng(7)
+    common = rng.normal(size=(64, 2000))
+    alike = [common + 1.5 * rng.normal(size=(64, 2000)) for _ in range(3)]
+    one, pairs = metrics.linear_cka_alignment(alike, estimator="biased"), np.triu_indices(3, 1)
+    value, floor, sd = (float(m[pairs].mean()) for m in (one.cka, one.floor, one.floor_sd))
+    assert 2 * sd < value - floor < 2 * math.sqrt(2 / (64 * 61)), "noise by the unbiased spread"
+    assert not Layer(Value(value, 0.0002), Value(floor, sd), 3).is_noise
+
+
+class Files:
+    """As much of a store as keeps features."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def features_path(self, member_id: str) -> Path:
+        return self._folder / member_id
+
+
+DRAWN = torch.tensor([7, 2, 9, 0, 5, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "compared", "examples"),
+    [
+        ([DRAWN, DRAWN, DRAWN[:5]], 3, 5),
+        ([None, None, None], 3, 6),
+        ([None, DRAWN, DRAWN], 2, 6),  # the first ones, of a store that drew none
+        ([DRAWN, torch.arange(6), None], 2, 6),
+        ([None, DRAWN], 0, 0),
+    ],
+)
+def test_only_equal_images_are_compared(
+    images: list[torch.Tensor | None], compared: int, examples: int, tmp_path: Path
+) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32))
+    spec = from_mapping(TINY | {"recipe": TINY["recipe"] | {"features": {"layers": ["fc"]}}}).recipe
+    for number, chosen in enumerate(images):
+        kept = {"fc": values[:6] if chosen is None else values[chosen]}
+        save_tensors(tmp_path / str(number), kept | ({} if chosen is None else {IMAGE_NUMBERS: chosen}))
+    members: Any = [SimpleNamespace(id=str(number), recipe=spec) for number in range(len(images))]
+    store: Any = Files(tmp_path)
+    found = alignments(store, members)
+    assert bool(found) == bool(compared)
+    if found:
+        assert (len(found["fc"].cka), found["fc"].examples) == (compared, examples)
+        assert found["fc"].cka == pytest.approx(1.0), "equal members"
+
+
+def test_a_stores_published_table_that_is_gone_is_left_out_and_named(tmp_path: Path) -> None:
+    experiment = from_mapping(TINY | {"published": ["summers_dinneen_2021.table1"]})
+    content = experiment.model_dump(mode="json", by_alias=True)
+    content["published"] += ["jordan_2024.imagenet_resnet18_1000_runs"]
+    with pytest.raises(ConfigError, match="no published table is called"):
+        from_mapping(content)
+    store = Store(tmp_path / "store", create=True)
+    store.enter({experiment.name: {"recipe": experiment.recipe.canonical(), "experiment": content}}, {})
+    assert from_store(store.experiments()[experiment.name], "here") == experiment
+    (said,) = _unknown_published(store, experiment)
+    assert said.startswith("published table 'jordan_2024.imagenet_resnet18_1000_runs' is not known")
 
 
 def test_only_rows_of_sources_are_judged():

@@ -180,7 +180,7 @@ def test_theory_command(tmp_path: Path) -> None:
         assert ended.value.code == 0
     files = sorted(file.name for file in (tmp_path / "one").iterdir())
     assert files[-1] == "theory.md"
-    assert len(files) == 6
+    assert len(files) == 9
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     assert "| runs | 12 | 12 |" in (tmp_path / "one" / "theory.md").read_text()

@@ -12,6 +12,7 @@ from conftest import TINY
 from matplotlib.text import Text
 
 import popnet
+from popnet import config
 from popnet.config import from_mapping
 from popnet.errors import ConfigError
 from popnet.report import measured_figures, panels, theory, theory_figures
@@ -165,3 +166,37 @@ def test_figures_of_settings_and_of_pairs_of_trainings_are_svg(undrawn, monkeypa
     errors = rng.random((40, 30)) < 0.4
     pairs = theory.theory.dependent_pairs(errors, limit=10)
     assert f"{pairs.first[0]} and {pairs.second[0]}" in theory_figures.figures.deviating_pairs(pairs)
+
+
+def test_the_paper_s_pair_is_drawn_of_cifar10_in_its_own_order_alone(monkeypatch):
+    """A copy's rows may lie in another order: examples 776 and 796 are others there."""
+    seen = []
+    monkeypatch.setattr(theory_figures.figures, "one_pair", lambda *numbers: seen.append(numbers[:2]) or "<svg/>")
+    recipe = config.load(Path(__file__).parent.parent / "experiments" / "jordan_durations.yaml").recipe
+    runs = of_errors("x", np.random.default_rng(5).random((20, 10_000)) < 0.1)
+    labels = np.zeros(10_000, np.int64)
+    theory_figures._pair("x", replace(runs, recipe=recipe, labels=labels))
+    labels[:20] = theory_figures._FIRST_LABELS
+    theory_figures._pair("x", replace(runs, recipe=recipe, labels=labels))
+    assert seen[0] != theory_figures.PAPERS_PAIR
+    assert seen[1] == theory_figures.PAPERS_PAIR
+
+
+def test_steps_are_set_along_an_axis_for_one_change_of_a_weight(store):
+    populations = read(store, "poked", "poked late")
+    late = populations["poked late"]
+    other = late.variant.model_copy(
+        update={"perturbation": late.variant.perturbation.model_copy(update={"factor": 3.0})}
+    )
+    assert theory_figures._by_step(populations) == [(0, "poked"), (9, "poked late")]
+    populations["poked late"] = replace(late, variant=other)
+    assert theory_figures._by_step(populations) == [(0, "poked")]
+    stepped = other.model_copy(update={"sources": (), "first_step_precision": "bf16"})
+    assert theory_figures._by_step({"x": replace(late, variant=stepped)}) == []
+
+
+def test_many_powers_of_two_are_written_short():
+    ticks = theory_figures.figures._ticks
+    assert ticks([2.0**n for n in range(-10, 3)])[0] == "$2^{-10}$"
+    assert ticks([4, 16, 64]) == ["4", "16", "64"]
+    assert ticks([0.1 * n for n in range(1, 9)])[:2] == ["0.1", "0.2"]

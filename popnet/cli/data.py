@@ -69,6 +69,8 @@ def _options(words: list[str]) -> dict[str, Any]:
         key, separator, value = word.partition("=")
         if not separator or not key.isidentifier():
             raise ConfigError(f"option {word!r}: must read key=value, as in copy=true")
+        if key in ("name", "root"):
+            raise ConfigError(f"option {word!r}: the data set is the first word, and its root the option --root")
         try:
             options[key] = texts.parse_yaml(value)
         except ValueError as error:
@@ -112,6 +114,10 @@ def data_write(
         int | None, typer.Option(min=1, help="Scale down pictures whose longer side has more pixels.")
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of pictures encoded as JPEG.")] = 90,
+    classes_of: Annotated[
+        Path | None,
+        typer.Option(metavar="TRAIN_FOLDER", help="Of a test set's folder: the training set's, whose classes count."),
+    ] = None,
     root: DataRootOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.beton.")] = False,
     quiet: QuietOption = False,
@@ -127,7 +133,7 @@ def data_write(
     chosen = Encoding.checked(encoding, max_resolution, quality)
     with counting(output.name, quiet) as told:
         written = write(
-            *(dataset, output, split, chosen, root, force),
+            *(dataset, output, split, chosen, root, force, classes_of),
             progress=told,
         )
     if as_json:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from popnet.config import Experiment
     from popnet.engine import Result
 
 
@@ -111,23 +112,41 @@ def run(
 
 
 def _print_table(result: Result, console: Console) -> pd.DataFrame:
-    import pandas as pd
-
     from popnet import prose
-    from popnet.report.scaled import other_than
-    from popnet.report.tables import published, render
+    from popnet.report.scaled import departs_from, departures, proxy
+    from popnet.report.tables import render
     from popnet.results.measuring import sample_sds
     from popnet.results.stores.populations import failed_members
 
     experiment = result.plan.experiment
     table = result.table()
-    rows = [published(reference) for reference in experiment.published if not other_than(experiment, reference)]
-    beside = pd.concat(rows) if rows else None
-    if beside is not None:
-        beside = beside[~beside.index.duplicated()]
+    beside = _published_rows(experiment)
     # Beside the papers' numbers their convention, elsewhere that of `popnet compare`.
     shown, sd = (table, "n") if experiment.published else (sample_sds(table), "n - 1")
     render(shown, experiment.description or experiment.name, beside, console, sd)
+    if departing := departures(experiment) if beside is not None else []:
+        prose.show(console, f"{departs_from(experiment)}: {'; '.join(departing)}.")
+    if beside is not None and (said := proxy(experiment)):
+        prose.show(console, said)
     for member_id, error in failed_members(result.plan, result.store).items():
         prose.show(console, f"member {member_id} failed: {error}")
     return table
+
+
+def _published_rows(experiment: Experiment) -> pd.DataFrame | None:
+    """The published rows of the experiment's variants, each where its own data and model are the published ones."""
+    import pandas as pd
+
+    from popnet.report.scaled import other_than
+    from popnet.report.tables import published
+
+    rows = []
+    for reference in experiment.published:
+        alike = {one.name for one in experiment.variants if not other_than(experiment, reference, one)}
+        table = published(reference)
+        rows.append(table[table.index.isin(alike)])
+    rows = [table for table in rows if len(table)]
+    if not rows:
+        return None
+    beside = pd.concat(rows)
+    return beside[~beside.index.duplicated()]

@@ -70,7 +70,8 @@ class Beton:
 def open_beton(path: str | os.PathLike[str]) -> Beton:
     """Read a file's tables of images (RGB, or uint8 arrays of 3 dimensions) and of labels (integers).
 
-    Each is the one field of its kind, wherever it stands; of several, the one called `image`, or `label`.
+    Each is the one field of its kind, wherever it stands; of several, the one called `image`, or `label`. A single
+    field of integers is taken where its name says that it holds labels.
 
     Raises:
         DataError: no such file, no .beton file, cut short, without images or labels, or with several fields that could
@@ -125,6 +126,7 @@ def _parsed(file: Path, read: Callable[[int], bytes], size: int) -> Beton:
 
 
 _KINDS = {"image": "images (RGB, or uint8 arrays [height, width, channels])", "label": "integers"}
+_LABEL_NAMES = ("label", "labels", "target", "targets", "class", "y")
 
 
 def _field(file: Path, wanted: str, names: Sequence[str], possible: Sequence[bool]) -> int:
@@ -141,6 +143,10 @@ def _field(file: Path, wanted: str, names: Sequence[str], possible: Sequence[boo
         several = ", ".join(repr(names[number]) for number in found)
         raise DataError(
             f"{file}: any of its fields {several} could be the {wanted}: write it with one called {wanted!r}"
+        )
+    if wanted == "label" and not called and names[found[0]].lower() not in _LABEL_NAMES:
+        raise DataError(
+            f"{file}: its field of integers {names[found[0]]!r} need not be the label: write it with one called 'label'"
         )
     return found[0] if len(found) == 1 else called[0]
 

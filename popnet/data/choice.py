@@ -1,4 +1,7 @@
-"""Which training examples `train_examples: N` takes: the first N, or a fixed draw where they lie in order of class."""
+"""Which examples `train_examples: N` and `features.examples: N` take: the first N, or a fixed draw.
+
+They are drawn where the labels lie in order of class, of which the first N would be of one class, or of few.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,30 @@ from popnet import random
 if TYPE_CHECKING:
     from popnet.data.resident import Images
 
-BY_CLASS = b";in order of class"
-"""Ends what the digest of such a training set covers: its subsets are not those that popnet took before it shuffled."""
-
 _SEED = 1  # of the draw; another one would change the meaning of every recipe with `train_examples`
+_LEAST_HALF = 50  # examples: of fewer, mixed ones can seem to be in order
 
 AnyImages = TypeVar("AnyImages", bound="Images")
 
 
 def in_order_of_class(labels: ArrayLike) -> bool:
-    """Whether labels, int [n], change from one example to the next at most half as often as in a random order.
+    """Whether labels, int [n], of two classes or more, lie in order of class, as those of class folders do.
 
-    So they do in class folders, whatever the order of the folders, and in arrays made of such. The first N of these
-    would be of one class, or of few.
+    They do where none returns to an earlier class, and where they, or those of the first half of 100 examples and more,
+    change from one example to the next at most half as often as in a random order.
     """
     given = np.asarray(labels)
-    _, counts = np.unique(given, return_counts=True)
-    changes, examples = int(np.count_nonzero(given[1:] != given[:-1])), len(given)
+    half = len(given) // 2
+    return _changes_little(given) or (half >= _LEAST_HALF and _changes_little(given[:half]))
+
+
+def _changes_little(labels: NDArray[np.int64]) -> bool:
+    _, counts = np.unique(labels, return_counts=True)
+    changes, examples = int(np.count_nonzero(labels[1:] != labels[:-1])), len(labels)
+    if len(counts) < 2:
+        return False
     unequal_pairs = examples**2 - int((counts.astype(np.int64) ** 2).sum())
-    return len(counts) > 1 and 2 * changes * examples <= unequal_pairs
+    return changes == len(counts) - 1 or 2 * changes * examples <= unequal_pairs
 
 
 def chosen_examples(labels: ArrayLike, examples: int) -> NDArray[np.int64] | None:
@@ -39,10 +47,17 @@ def chosen_examples(labels: ArrayLike, examples: int) -> NDArray[np.int64] | Non
 
     Of a set in order of class, a fixed shuffle of all is drawn once; a smaller choice is the beginning of a larger one.
     """
-    available = len(np.asarray(labels))
-    if examples >= available or not in_order_of_class(labels):
+    return None if examples >= len(np.asarray(labels)) else looked_at(labels, examples)
+
+
+def looked_at(labels: ArrayLike, examples: int) -> NDArray[np.int64] | None:
+    """The numbers, int64 [examples], of the test examples whose representations are kept; None for the first ones.
+
+    As `chosen_examples`, and all of them are shuffled too: they begin with those of every smaller choice.
+    """
+    if not in_order_of_class(labels):
         return None
-    return random.permutation(_SEED, 0, available, source=random.Source.SUBSET)[:examples]
+    return random.permutation(_SEED, 0, len(np.asarray(labels)), source=random.Source.SUBSET)[:examples]
 
 
 def part_of(images: AnyImages, examples: int | None) -> AnyImages:

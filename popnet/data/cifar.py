@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from popnet.data.cifar_files import (
     SIDE,
@@ -21,6 +22,7 @@ from popnet.data.cifar_files import (
     Split,
     binary_splits,
     is_published_archive,
+    lacking,
     not_published,
     python_splits,
     read_archive,
@@ -28,7 +30,16 @@ from popnet.data.cifar_files import (
 )
 from popnet.data.files import Download, default_root, how_to_fetch, root_named
 from popnet.data.folders import class_folders, folder_pictures
-from popnet.data.parquet import ParquetPictures, column_names, find_columns, labels_by_name, read_split, split_files
+from popnet.data.parquet import (
+    ParquetPictures,
+    check_both_named,
+    column_names,
+    find_columns,
+    labels_by_name,
+    read_split,
+    row_count,
+    split_files,
+)
 from popnet.data.picture_sets import PictureSource
 from popnet.data.stacking import stacked
 from popnet.data.statistics import Constants, channel_statistics
@@ -103,17 +114,25 @@ class Images:
 
 
 def load(cifar: Cifar, root: Path | None, copy: bool = False) -> Images:
-    """Read the first container below the root, or the only one where a copy is wanted.
+    """Read the first container below the root with the published pixels, or the only one where a copy is wanted.
 
     Raises:
-        DataError: none is there, one is damaged or of other pixels or sizes, or there are several copies.
+        DataError: none is there, all are damaged or of other pixels or sizes (of the first is said why), or there are
+            several copies.
     """
     found = containers(cifar, root)
     if not found:
         raise DataError(not_found(cifar, root))
     if copy:
         _check_single(found)
-    return read(cifar, found[0], copy)
+        return read(cifar, found[0], copy)
+    reasons = []
+    for container in found:
+        try:
+            return read(cifar, container)
+        except DataError as error:
+            reasons.append(error)
+    raise reasons[0]
 
 
 def read(cifar: Cifar, container: Container, copy: bool = False) -> Images:
@@ -122,8 +141,7 @@ def read(cifar: Cifar, container: Container, copy: bool = False) -> Images:
         train, test, compressed = _read_pictures(cifar, container, copy)
     else:
         train, test, compressed = *_read_batches(cifar, container, copy), False
-    _check_counts(cifar, container, train, test)
-    if copy:
+    if copy and (compressed or not _is_published(cifar, train, test)):
         name = f"{cifar.title}, {'JPEG' if compressed else 'own'} copy"
         return Images(name, train, test, cifar.class_names, container.where)
     if container.kind in ("Parquet", "class folders", "binary batches"):
@@ -143,20 +161,22 @@ def containers(cifar: Cifar, root: Path | None) -> list[Container]:
         (cifar.binary, "binary batches", "binary archive"),
     ):
         folder = base if base.name == form.folder else base / form.folder
-        if folder.is_dir():
+        if folder.is_dir() and not lacking(folder, form):
             found.append(Container(folder_kind, folder))  # type: ignore[arg-type]
         if (base / form.archive).is_file():
             found.append(Container(archive_kind, base / form.archive))  # type: ignore[arg-type]
     places = [*(base / name for name in cifar.folders), base]
-    found += [Container("Parquet", p) for p in places if _has_parquet(cifar, p, p == base)]
-    found += [Container("class folders", p) for p in places if _has_folders(cifar, p, p == base)]
+    anything = None if base.name in cifar.folders else base  # a folder where anything may lie
+    found += [Container("Parquet", p) for p in places if _has_parquet(cifar, p, p == anything)]
+    found += [Container("class folders", p) for p in places if _has_folders(cifar, p, p == anything)]
     return found
 
 
 def only_a_copy(cifar: Cifar, container: Container) -> bool:
     """Whether a container's first picture is a JPEG, which the published ones are not. Raises DataError."""
     if container.kind == "Parquet":
-        return _parquet_split(cifar, container.path, "train").encoded(0).jpeg
+        files = split_files(container.path, "train", shared=True)
+        return read_split(files, label=_label_column(cifar, files[0]))[0].encoded(0).jpeg
     if container.kind == "class folders":
         return _folder_split(cifar, container.path, "train").encoded(0).jpeg
     return False
@@ -165,17 +185,25 @@ def only_a_copy(cifar: Cifar, container: Container) -> bool:
 def not_found(cifar: Cifar, root: Path | None) -> str:
     """The sentence that says where it was looked for, and all the ways to get it."""
     base = default_root() if root is None else root
-    files = [form for batches in (cifar.python, cifar.binary) for form in (batches.folder, batches.archive)]
+    for form in (cifar.python, cifar.binary):
+        folder = base if base.name == form.folder else base / form.folder
+        if folder.is_dir():
+            problem = f"is not here: {folder} is incomplete: it lacks {', '.join(lacking(folder, form))}"
+            return f"data set {cifar.name!r} {problem}: {how_to_get(cifar, root)}{root_named(root)}"
     return (
-        f"data set {cifar.name!r} was not found in {base / files[0]}, nor beside it as {', '.join(files[1:])}, nor in "
-        f"{', '.join(cifar.folders)} or {base} itself as train*.parquet and test*.parquet or as folders train and test "
-        f"with a folder for each class: {how_to_get(cifar, root)}{root_named(root)}"
+        f"data set {cifar.name!r} is not here: {how_to_get(cifar, root)} (looked for in {base} and its "
+        f"{', '.join(cifar.folders)}){root_named(root)}"
     )
 
 
 def how_to_get(cifar: Cifar, root: Path | None) -> str:
     """The ways to get it, one clause."""
-    return f"{how_to_fetch(cifar.download, root)}, or bring it in another form (docs/bring-cifar-10.md)"
+    base = default_root() if root is None else root
+    return (
+        f"{how_to_fetch(cifar.download, root)}, or bring it: {cifar.python.archive} or {cifar.binary.archive} into "
+        f"{base}, train*.parquet and test*.parquet or train/CLASS/*.png and test/CLASS/*.png into "
+        f"{base / cifar.folders[0]}"
+    )
 
 
 def _has_parquet(cifar: Cifar, folder: Path, is_root: bool) -> bool:
@@ -192,9 +220,23 @@ def _has_parquet(cifar: Cifar, folder: Path, is_root: bool) -> bool:
         if find_spec("pyarrow") is None:
             return True
         names = find_columns(first, label=_label_column(cifar, first)).class_names
-        return names is None or {cifar.numbers.get(_plain(name)) for name in names} == set(cifar.numbers.values())
+        if names is None:
+            return _has_its_rows(cifar, folder)
+        return {cifar.numbers.get(_plain(name)) for name in names} == set(cifar.numbers.values())
     except DataError:
         return False
+
+
+def _has_its_rows(cifar: Cifar, folder: Path) -> bool:
+    """Whether Parquet files without names of classes have as many rows and classes. Raises DataError."""
+    splits = [split_files(folder, split, shared=True) for split in ("train", "test")]
+    rows = tuple(row_count(files) for files in splits)
+    if rows != tuple(count * len(cifar.class_names) for count in cifar.a_class):
+        return False
+    pictures, names = read_split(splits[1], label=_label_column(cifar, splits[1][0]))
+    if names is None:
+        return int(pictures.labels.max()) == len(cifar.class_names) - 1
+    return set(_numbers_of(cifar, names)) == set(names)
 
 
 def _has_folders(cifar: Cifar, folder: Path, is_root: bool) -> bool:
@@ -202,7 +244,8 @@ def _has_folders(cifar: Cifar, folder: Path, is_root: bool) -> bool:
         return False
     try:
         names = class_folders(folder / "train")
-        return not is_root or len(_folder_labels(cifar, folder / "train", names)) == len(cifar.class_names)
+        named = not any(name.isdecimal() for name in names)  # numbers can be any data set's
+        return not is_root or (named and len(_folder_labels(cifar, folder / "train", names)) == len(cifar.class_names))
     except DataError:
         return False
 
@@ -234,14 +277,20 @@ def _read_batches(cifar: Cifar, container: Container, copy: bool) -> tuple[Split
     else:
         files = read_folder(container.path, form)
         problem = not_published(files, form)
+    again = how_to_fetch(cifar.download, container.path.parent)
+    try:
+        train, test, names = (python_splits if python else binary_splits)(container.path, files, form)
+        if names is not None and [_plain(name) for name in names] != [_plain(name) for name in cifar.class_names]:
+            told = ", ".join(names)
+            raise DataError(f"{container.path}: {form.names} names other classes than {cifar.title}'s: {told}")
+        _check_counts(cifar, container, train[1], test[1])
+    except DataError as error:
+        raise error if copy or not problem else DataError(f"{error}; {problem}: delete it and {again}") from None
     if problem and not copy:
         raise DataError(
-            f"{container.path} is not {cifar.title} as published, or damaged: {problem}: delete it and "
-            f"{how_to_fetch(cifar.download, container.path.parent)}, or take own pixels by `copy: true`"
+            f"{container.path} is not {cifar.title} as published: {problem}: take it as '{cifar.title}, own copy' by "
+            f"{_copy_option(cifar)}, or {again}"
         )
-    train, test, names = (python_splits if python else binary_splits)(container.path, files, form)
-    if names is not None and [_plain(name) for name in names] != [_plain(name) for name in cifar.class_names]:
-        raise DataError(f"{container.path}: {form.names} names other classes than {cifar.title}'s: {', '.join(names)}")
     return train, test
 
 
@@ -253,31 +302,50 @@ def _read_pictures(cifar: Cifar, container: Container, copy: bool) -> tuple[Spli
     if not copy and only_a_copy(cifar, container):
         raise DataError(
             f"{container.path} holds JPEG pictures, whose pixels are not {cifar.title}'s: take them as "
-            f"'{cifar.title}, JPEG copy' by `dataset: {{name: {cifar.name}, kwargs: {{copy: true}}}}`, or "
+            f"'{cifar.title}, JPEG copy' by {_copy_option(cifar)}, or "
             f"{how_to_fetch(cifar.download, None)}"
         )
-    source = _parquet_split if container.kind == "Parquet" else _folder_split
+    sources = (_parquet_splits if container.kind == "Parquet" else _folder_splits)(cifar, container.path)
+    _check_counts(cifar, container, *(pictures.labels for pictures in sources))
     splits, compressed = [], False
-    for split in ("train", "test"):
-        pictures = source(cifar, container.path, split)
+    for pictures in sources:
         images, jpegs = stacked(pictures, SIDE, SIDE)
         splits.append((images, pictures.labels))
         compressed |= jpegs
     return splits[0], splits[1], compressed
 
 
-def _parquet_split(cifar: Cifar, folder: Path, split: str) -> ParquetPictures:
-    files = split_files(folder, split, shared=True)
-    pictures, names = read_split(files, label=_label_column(cifar, files[0]))
-    numbers, others = cifar.numbers, f"{cifar.title}'s"
-    if names is None:  # bare numbers: those of the authors' files
+def _parquet_splits(cifar: Cifar, folder: Path) -> tuple[ParquetPictures, ParquetPictures]:
+    read: list[Any] = []
+    for split in ("train", "test"):
+        files = split_files(folder, split, shared=True)
+        read += read_split(files, label=_label_column(cifar, files[0]))
+    training, names, testing, test_names = read
+    check_both_named(training, names, testing, test_names)
+    return _as_authors(cifar, training, names), _as_authors(cifar, testing, test_names)
+
+
+def _as_authors(cifar: Cifar, pictures: ParquetPictures, names: Sequence[str] | None) -> ParquetPictures:
+    """The pictures with the authors' numbers as labels; bare numbers are these."""
+    if names is None:
         names = tuple(str(number) for number in range(int(pictures.labels.max()) + 1))
-        return labels_by_name(pictures, names, {str(number): number for number in numbers.values()}, others)
-    return labels_by_name(pictures, names, {n: numbers[_plain(n)] for n in names if _plain(n) in numbers}, others)
+    return labels_by_name(pictures, names, _numbers_of(cifar, names), f"{cifar.title}'s")
+
+
+def _numbers_of(cifar: Cifar, names: Sequence[str]) -> dict[str, int]:
+    """The class of each name that is known: the classes' names and aliases, or the authors' numbers."""
+    numbers = cifar.numbers
+    if all(name.isdecimal() for name in names):
+        numbers = {str(number): number for number in numbers.values()}
+    return {name: numbers[_plain(name)] for name in names if _plain(name) in numbers}
 
 
 def _label_column(cifar: Cifar, path: Path) -> str | None:
     return cifar.label if cifar.label in column_names(path) else None
+
+
+def _folder_splits(cifar: Cifar, folder: Path) -> tuple[PictureSource, PictureSource]:
+    return _folder_split(cifar, folder, "train"), _folder_split(cifar, folder, "test")
 
 
 def _folder_split(cifar: Cifar, folder: Path, split: str) -> PictureSource:
@@ -287,12 +355,10 @@ def _folder_split(cifar: Cifar, folder: Path, split: str) -> PictureSource:
 
 def _folder_labels(cifar: Cifar, place: Path, names: Sequence[str]) -> dict[str, int]:
     """The class of each folder, by its name, in the order of the classes. Raises DataError naming one of none."""
-    numbers = cifar.numbers
-    if set(names) == {str(number) for number in numbers.values()}:
-        numbers = {str(number): number for number in numbers.values()}
+    numbers = _numbers_of(cifar, names)
     labels: dict[str, int] = {}
     for name in names:
-        label = numbers.get(_plain(name))
+        label = numbers.get(name)
         if label is None or label in labels.values():
             raise DataError(
                 f"{place / name}: is named after none of {cifar.title}'s classes, or after the same as another folder: "
@@ -310,15 +376,29 @@ def _plain(name: str) -> str:
 # What it must hold.
 
 
-def _check_counts(cifar: Cifar, container: Container, *splits: Split) -> None:
-    for (images, labels), wanted, which in zip(splits, cifar.a_class, ("training", "test")):
+def _copy_option(cifar: Cifar) -> str:
+    return f"`dataset: {{name: {cifar.name}, kwargs: {{copy: true}}}}`"
+
+
+def _check_counts(cifar: Cifar, container: Container, *splits: NDArray[np.int64]) -> None:
+    """Of the labels, before any picture is decoded. Raises DataError."""
+    for labels, wanted, which in zip(splits, cifar.a_class, ("training", "test")):
         classes = len(cifar.class_names)
         right = len(labels) == wanted * classes and labels.min() >= 0 and labels.max() < classes
         if not right or (np.bincount(labels, minlength=classes) != wanted).any():
             raise DataError(
-                f"{container.path}: holds {len(images):,} {which} images, and {cifar.title} has {wanted * classes:,}, "
+                f"{container.path}: holds {len(labels):,} {which} images, and {cifar.title} has {wanted * classes:,}, "
                 f"{wanted:,} of each class"
             )
+
+
+def _is_published(cifar: Cifar, *splits: Split) -> bool:
+    """By the channels' statistics, which are blind to the order of images and of pixels."""
+    return all(
+        _near(have, want)
+        for (images, _), wanted in zip(splits, cifar.statistics)
+        for have, want in zip(channel_statistics(images), wanted)
+    )
 
 
 def _check_statistics(cifar: Cifar, container: Container, *splits: Split) -> None:
@@ -361,6 +441,7 @@ CIFAR10 = Cifar(
             "data_batch_4": "634d18415352ddfa80567beed471001a",
             "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
             "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
         },
     ),
     binary=Batches(
@@ -406,6 +487,7 @@ CIFAR100 = Cifar(
         {
             "train": "16019d7e3df5f24257cddd939b257f8d",
             "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
         },
     ),
     binary=Batches(

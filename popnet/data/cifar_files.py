@@ -46,6 +46,11 @@ class Batches:
     md5: Mapping[str, str]
 
 
+def lacking(folder: Path, form: Batches) -> list[str]:
+    """Which files with images a folder does not have."""
+    return [name for name in (*form.train, *form.test) if not (folder / name).is_file()]
+
+
 def read_folder(folder: Path, form: Batches) -> dict[str, bytes]:
     """The files of a form by name. Raises DataError naming what is missing or cannot be read."""
     files = {}
@@ -67,9 +72,9 @@ def read_archive(path: Path, form: Batches) -> dict[str, bytes]:
         files = read_members(path, (*form.train, *form.test, form.names), _MOST_OF_AN_ARCHIVE)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}: delete it and get it again") from None
-    lacking = [name for name in (*form.train, *form.test) if name not in files]
-    if lacking:
-        raise DataError(f"{path}: is incomplete: it lacks {', '.join(lacking)}")
+    absent = [name for name in (*form.train, *form.test) if name not in files]
+    if absent:
+        raise DataError(f"{path}: is incomplete: it lacks {', '.join(absent)}")
     return files
 
 
@@ -130,7 +135,11 @@ def _listed(entry: Mapping[str, Any]) -> list[str] | None:
     names = entry.get("label_names", entry.get("fine_label_names"))
     if not isinstance(names, list):
         return None
-    return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names]
+    return [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names if _is_text(name)]
+
+
+def _is_text(name: Any) -> TypeGuard[str | bytes]:
+    return type(name) in (str, bytes)
 
 
 def _records(where: Path, name: str, content: bytes, labels: int) -> Split:

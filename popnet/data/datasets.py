@@ -73,7 +73,6 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over the four arrays with their shapes, the number of classes, mean and std; in hexadecimal.
 
-        It says too whether training labels lie in order of class, by which subsets are drawn (`popnet.data.choice`).
         Computed once: do not write into the arrays.
         """
         state = hashlib.sha256()
@@ -81,7 +80,7 @@ class Dataset:
             portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             state.update(f"{portable.dtype.str}{portable.shape};".encode())
             state.update(portable.data)
-        state.update(closing_entry(self.train_labels, self.classes, (self.mean, self.std)))
+        state.update(closing_entry(self.classes, (self.mean, self.std)))
         return state.hexdigest()
 
     @property
@@ -91,6 +90,14 @@ class Dataset:
             return ()
         return (f"data set: {self.name}, from {self.origin}, digest {self.digest}",)
 
+    def check_size(self, train_examples: int) -> None:
+        """Raises ConfigError if there are not so many training examples."""
+        available = len(self.train_labels)
+        if not 1 <= train_examples <= available:
+            raise ConfigError(
+                f"train_examples must be 1 to {available}, the size of {self.name!r}, not {train_examples}"
+            )
+
     def subset(self, train_examples: int) -> Dataset:
         """The same data set with `train_examples` of its training examples only; mean and std stay.
 
@@ -99,12 +106,8 @@ class Dataset:
         Raises:
             ConfigError: not between 1 and the number of training examples.
         """
-        available = len(self.train_labels)
-        if not 1 <= train_examples <= available:
-            raise ConfigError(
-                f"train_examples must be 1 to {available}, the size of {self.name!r}, not {train_examples}"
-            )
-        if train_examples == available:
+        self.check_size(train_examples)
+        if train_examples == len(self.train_labels):
             return self
         numbers = chosen_examples(self.train_labels, train_examples)
         chosen = slice(train_examples) if numbers is None else numbers
@@ -286,11 +289,24 @@ def normalised(dataset: Dataset | PictureDataset, mean: Any, std: Any) -> Datase
         if isinstance(dataset, PictureDataset):
             return dataset.normalised_by_its_own()
         return dataset.normalised_by(*channel_statistics(dataset.train_images))
+    for option, values in (("mean", mean), ("std", std)):
+        if values is not None and not _are_numbers(values):
+            raise ConfigError(
+                f"data set {dataset.name!r}: {option} must be a list of one number a channel, not {values!r}"
+            )
     if mean is None and std is None:
         return dataset
     if isinstance(dataset, PictureDataset):
         return dataset.normalised_by(mean, std)
     return dataset.normalised_by(dataset.mean if mean is None else mean, dataset.std if std is None else std)
+
+
+def _are_numbers(values: Any) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.ndim == 1 and values.dtype.kind in "iuf"
+    return isinstance(values, Sequence) and all(
+        isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in values
+    )
 
 
 def _check_options(name: str, loader: Callable[..., Any], options: Mapping[str, Any], *more: str) -> None:
@@ -360,14 +376,16 @@ def _availability_of_cifar(known: Cifar, root: Path | None) -> Availability:
     found = cifar.containers(known, root)
     if not found:
         return Availability(False, cifar.how_to_get(known, root))
-    try:
-        copy = cifar.only_a_copy(known, found[0])
-    except DataError as error:
-        return Availability(False, str(error))
-    if copy:
-        taken = f"only a JPEG copy, {found[0].where}, which `copy: true` takes"
-        return Availability(False, f"{taken}; {cifar.how_to_get(known, root)}")
-    return Availability(True, found[0].where)
+    reasons = []
+    for container in found:
+        try:
+            if not cifar.only_a_copy(known, container):
+                return Availability(True, container.where)
+            taken = f"only a JPEG copy, {container.where}, which `copy: true` takes"
+            reasons.append(f"{taken}; {cifar.how_to_get(known, root)}")
+        except DataError as error:
+            reasons.append(str(error))
+    return Availability(False, reasons[0])
 
 
 def missing(name: str, root: str | os.PathLike[str] | None = None) -> str | None:
@@ -496,14 +514,16 @@ def _synthetic(
 @_builtin("image_folder")
 def _image_folder(root: Path | None, train: str, test: str, mapping: str | None = None) -> PictureDataset:
     """Pictures in folders with a folder for each class; `mapping`: from the test set's folders to classes."""
-    file = None if mapping is None else Path(mapping).expanduser()
-    return image_folder(Path(train).expanduser(), Path(test).expanduser(), mapping=file)
+    file = None if mapping is None else _path("image_folder", "mapping", mapping)
+    return image_folder(_path("image_folder", "train", train), _path("image_folder", "test", test), mapping=file)
 
 
 @_builtin("beton")
 def _beton(root: Path | None, train: str, test: str, classes: int | None = None) -> PictureDataset:
     """Pictures in two .beton files, FFCV's format."""
-    return beton_dataset(Path(train).expanduser(), Path(test).expanduser(), classes=classes)
+    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
+        raise ConfigError(f"data set 'beton': classes must be a whole number, not {classes!r}")
+    return beton_dataset(_path("beton", "train", train), _path("beton", "test", test), classes=classes)
 
 
 @_builtin("imagenet")
@@ -523,7 +543,11 @@ def _parquet(
 
     `image` and `label` name the columns where it is not clear which they are. See `popnet.data.parquet`.
     """
-    return parquet_dataset(_below(root, train), None if test is None else _below(root, test), image, label)
+    _check_texts("parquet", image=image, label=label)
+    training = _below(root, _path("parquet", "train", train))
+    return parquet_dataset(
+        training, None if test is None else _below(root, _path("parquet", "test", test)), image, label
+    )
 
 
 @_builtin("npz")
@@ -538,13 +562,17 @@ def _npz(
     test_labels: str | None = None,
 ) -> Dataset:
     """Arrays in one .npz (`path`) or two (`train` and `test`); the other options name arrays. See `popnet.data.npz`."""
-    both, training, testing = (None if place is None else _below(root, place) for place in (path, train, test))
+    both, training, testing = (
+        None if place is None else _below(root, _path("npz", option, place))
+        for option, place in (("path", path), ("train", train), ("test", test))
+    )
     arrays = {
         "train_images": train_images,
         "train_labels": train_labels,
         "test_images": test_images,
         "test_labels": test_labels,
     }
+    _check_texts("npz", **arrays)
     made = read_npz(both, training, testing, arrays)
     try:
         return from_arrays(*made, name="npz")
@@ -552,17 +580,34 @@ def _npz(
         raise DataError(f"{path or f'{train} and {test}'}: {error}") from None
 
 
-def _below(root: Path | None, path: str) -> Path:
-    chosen = Path(path).expanduser()
-    return chosen if root is None else root / chosen
+def _path(name: str, option: str, value: Any) -> Path:
+    """An option that names a file or folder. Raises ConfigError."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigError(
+            f"data set {name!r}: {option} must be a path, not {value!r}: for several files give a pattern"
+        )
+    return Path(value).expanduser()
+
+
+def _check_texts(name: str, **options: Any) -> None:
+    for option, value in options.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"data set {name!r}: {option} must be a name, not {value!r}")
+
+
+def _below(root: Path | None, path: Path) -> Path:
+    return path if root is None else root / path
 
 
 def _enter_idx(
     source: IdxSource, mean: tuple[float, ...], std: tuple[float, ...], class_names: tuple[str, ...] | None = None
 ) -> None:
-    def loader(root: Path | None) -> Dataset:
-        train, test = files.read(source, root)
-        return from_arrays(*(*train, *test), name=source.name, classes=10, mean=mean, std=std, class_names=class_names)
+    def loader(root: Path | None, copy: bool = False) -> Dataset:
+        _check_copy(source.name, copy)
+        train, test, origin = files.read(source, root, copy)
+        name = source.name if origin is None else f"{source.title}, own copy"
+        made = from_arrays(*(*train, *test), name=name, classes=10, mean=mean, std=std, class_names=class_names)
+        return made if origin is None else dataclasses.replace(made, origin=str(origin))
 
     _loaders[source.name] = loader
     _idx[source.name] = source
@@ -570,8 +615,7 @@ def _enter_idx(
 
 def _enter_cifar(name: str, constant: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     def loader(root: Path | None, copy: bool = False) -> Dataset:
-        if not isinstance(copy, bool):
-            raise ConfigError(f"data set {name!r}: copy must be true or false, not {copy!r}")
+        _check_copy(name, copy)
         read = cifar.load(_cifar(name), root, copy)
         names = read.class_names
         made = from_arrays(
@@ -583,6 +627,11 @@ def _enter_cifar(name: str, constant: str, mean: tuple[float, ...], std: tuple[f
     _cifars[name] = constant
 
 
+def _check_copy(name: str, copy: Any) -> None:
+    if not isinstance(copy, bool):
+        raise ConfigError(f"data set {name!r}: copy must be true or false, not {copy!r}")
+
+
 def _cifar(name: str) -> Cifar:
     known = getattr(cifar, _cifars[name])
     assert isinstance(known, Cifar)
@@ -592,10 +641,11 @@ def _cifar(name: str) -> Cifar:
 # Constants: Summers & Dinneen's for CIFAR-10 and MNIST; the data's own, rounded, for the other two.
 _enter_cifar("cifar10", "CIFAR10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 _enter_cifar("cifar100", "CIFAR100", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-_enter_idx(IdxSource(Download("mnist", "MNIST", "MNIST/raw"), ("mnist",)), (0.1307,), (0.3081,))
+_enter_idx(IdxSource(Download("mnist", "MNIST", "MNIST/raw"), "MNIST", ("mnist",)), (0.1307,), (0.3081,))
 _enter_idx(
     IdxSource(
         Download("fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
+        "Fashion-MNIST",
         ("fashion_mnist", "fashion-mnist"),
         packaged=files.DEBIAN_FASHION_MNIST,
         package="dataset-fashion-mnist",

@@ -18,14 +18,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from popnet import native
 from popnet.data.beton import Encoded
 from popnet.errors import DataError
 
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-_ORIENTATION = 0x0112
+_ORIENTATION, _PHOTOMETRIC_INTERPRETATION = 0x0112, 262
 _AHEAD = 256  # pictures that are made before they are used
 
 Made = TypeVar("Made")
@@ -72,7 +73,8 @@ def encoded_picture(data: bytes, name: str) -> Encoded:
 
     Raises:
         DataError: no picture; more than one; transparent pixels; values whose range is not known, of 32 bits or real
-            ones; 16 bits a colour, of which Pillow reads half. The message begins with the name.
+            ones; 12 bits of grey, or 16 from white to black, which Pillow does not scale; 16 bits a colour, of which it
+            reads half. The message begins with the name.
     """
     with _named(name), Image.open(io.BytesIO(data)) as picture:
         width, height = picture.size
@@ -109,6 +111,8 @@ def check_jpeg_library() -> None:
 def _named(name: str) -> Iterator[None]:
     try:
         yield
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: cannot be read as an image: of no kind that Pillow knows, or damaged") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: cannot be read as an image: {error}") from error
 
@@ -125,11 +129,21 @@ def _refused(picture: Image.Image) -> str:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         kind = "real numbers" if picture.mode == "F" else "integers of 32 bits"
         return f"holds {kind}, whose range is not known: save it with 8 or 16 bits a pixel"
-    if not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
+    raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", ())]
+    if not picture.mode.startswith("I") and any(";16" in mode for mode in raw_modes):
         return "holds 16 bits a colour, of which only 8 would be read: save it with 8 bits a colour"
+    if any(";12" in mode for mode in raw_modes):
+        return "holds 12 bits a pixel, which would be read as 16: save it with 8 or 16 bits a pixel"
+    if picture.mode.startswith("I") and _white_is_zero(picture):
+        return "has 16 bits of grey in which 0 is white, and would be read as its negative: save it with 0 as black"
     if picture.mode.startswith("I") and "transparency" in picture.info:
         return "has a transparent grey value: save it without"
     return ""
+
+
+def _white_is_zero(picture: Image.Image) -> bool:
+    """Whether a TIFF file says so; Pillow minds it in pictures of 8 bits and fewer."""
+    return isinstance(picture, TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _remark(picture: Image.Image) -> str:
@@ -137,9 +151,14 @@ def _remark(picture: Image.Image) -> str:
         return SEVERAL
     if picture.mode == "CMYK":
         return CMYK
-    if picture.format in ("JPEG", "WEBP") and picture.getexif().get(_ORIENTATION, 1) != 1:
+    if picture.format in ("JPEG", "PNG", "WEBP") and _exif(picture).get(_ORIENTATION, 1) != 1:
         return TURNED
     return ""
+
+
+def _exif(picture: Image.Image) -> Image.Exif:
+    """What stands before the pixels; a PNG file's own method would decode these, to look behind them."""
+    return Image.Image.getexif(picture) if picture.format == "PNG" else picture.getexif()
 
 
 def _pixels(picture: Image.Image, name: str) -> NDArray[np.uint8]:

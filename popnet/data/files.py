@@ -29,11 +29,14 @@ IDX_NAMES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
-PUBLISHED_PIXELS = {
-    "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757": "mnist",
-    "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012": "fashion_mnist",
+PUBLISHED = {
+    "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b": "mnist",
+    "ece172613115fb18b120bec8f6c02271af90b8b8f0a5af5c51cbd5ceed68e619": "fashion_mnist",
 }
-"""The SHA-256 of a training set's pixels, and whose they are: the files of both have the same names."""
+"""The SHA-256 of all images and labels, and whose they are: the files of both, and of others, have the same names."""
+
+SIZES = 60_000, 10_000
+SIDE = 28
 
 _DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
@@ -59,12 +62,14 @@ class IdxSource:
 
     Attributes:
         download: how it is got.
+        title: its authors' name of it.
         folders: other folders below the root that may hold it.
         packaged: a folder outside the root that holds it where a system package is installed.
         package: that package's name.
     """
 
     download: Download
+    title: str
     folders: tuple[str, ...]
     packaged: Path | None = None
     package: str | None = None
@@ -98,7 +103,9 @@ def search_path(source: IdxSource, root: Path | None) -> list[Path]:
     if root is not None:
         return [*(root / folder for folder in folders), root]
     packaged = [source.packaged] if source.packaged is not None else []
-    return [*packaged, *(default_root() / folder for folder in folders)]
+    root = default_root()
+    itself = [root] if root.name in source.folders else []
+    return [*packaged, *(root / folder for folder in folders), *itself]
 
 
 def locate(source: IdxSource, root: Path | None) -> Path | None:
@@ -129,20 +136,44 @@ def not_found(source: IdxSource, root: Path | None) -> str:
     return f"data set {source.name!r} {_why_not_found(source, root)}: {how_to_get(source, root)}{root_named(root)}"
 
 
-def read(source: IdxSource, root: Path | None) -> tuple[Split, Split]:
-    """Read the training set and the test set.
+def read(source: IdxSource, root: Path | None, copy: bool = False) -> tuple[Split, Split, Path | None]:
+    """Read the training set and the test set, and where a copy with own pixels was read from; None of the published.
 
     Raises:
-        DataError: missing (says where it was looked for and how to get it), damaged, or another data set's.
+        DataError: missing (says where it was looked for and how to get it), damaged, another data set's, or, without
+            `copy`, of other pixels than the published.
     """
     folder = locate(source, root)
     if folder is None:
         raise DataError(not_found(source, root))
     train, test = _read_split(folder, "train"), _read_split(folder, "test")
-    whose = PUBLISHED_PIXELS.get(hashlib.sha256(np.ascontiguousarray(train[0]).data).hexdigest(), source.name)
-    if whose != source.name:
+    whose = PUBLISHED.get(digest_of(train, test))
+    if whose == source.name:
+        return train, test, None
+    if whose is not None:
         raise DataError(f"{folder}: holds the images of data set {whose!r}, and is looked into for {source.name!r}")
-    return train, test
+    for (images, _), count, which in zip((train, test), SIZES, ("training", "test")):
+        if images.shape != (count, SIDE, SIDE, 1):
+            found, (height, width) = len(images), images.shape[1:3]
+            raise DataError(
+                f"{folder}: holds {found:,} {which} images of {height} x {width} pixels, and {source.title} has "
+                f"{count:,} of {SIDE} x {SIDE}"
+            )
+    if not copy:
+        raise DataError(
+            f"{folder}: its images are not {source.title}'s: take them as '{source.title}, own copy' by `dataset: "
+            f"{{name: {source.name}, kwargs: {{copy: true}}}}`, or {how_to_fetch(source.download, root)}"
+        )
+    return train, test, folder
+
+
+def digest_of(*splits: Split) -> str:
+    """SHA-256 over the bytes of images and labels."""
+    state = hashlib.sha256()
+    for split in splits:
+        for array in split:
+            state.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+    return state.hexdigest()
 
 
 def fetch(download: Download, root: Path | None) -> Path:

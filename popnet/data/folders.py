@@ -163,7 +163,7 @@ def _left_out(root: Path, used: Sequence[ClassFolder]) -> tuple[str, ...]:
     kinds = [f"{count:,} {ending}" for ending, count in sorted(others.items())]
     sentences = []
     if folders:
-        what = "hidden, without pictures or not in the mapping"
+        what = " or ".join(sorted({_why_left_out(root, name) for name in folders}))
         sentences.append(f"{root}: folders left out ({len(folders):,}; {what}): {_listed(folders)}")
     if loose:
         sentences.append(f"{root}: files left out ({len(loose):,}; they lie in no class's folder): {_listed(loose)}")
@@ -171,6 +171,12 @@ def _left_out(root: Path, used: Sequence[ClassFolder]) -> tuple[str, ...]:
         count = sum(others.values())
         sentences.append(f"{root}: left out of the classes' folders ({count:,}; no pictures): {_listed(kinds)}")
     return tuple(sentences)
+
+
+def _why_left_out(root: Path, name: str) -> str:
+    if _hidden(name):
+        return "hidden"
+    return "not in the mapping" if any(map(_is_picture, _files(root / name))) else "without pictures"
 
 
 def _listed(names: Sequence[str]) -> str:

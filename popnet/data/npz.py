@@ -14,8 +14,9 @@ from popnet.untrusted.arrays import check_npz_file
 
 _IMAGES = ("images", "x", "data", "image")
 _LABELS = ("labels", "y", "targets", "label", "target")
-_USUAL_CHANNELS, _CHANNELS = (1, 3), (1, 2, 3, 4)
+_CHANNELS = (1, 2, 3, 4)
 _PIECE = 1 << 22  # values checked at a time
+_MOST_CLASSES = 1 << 20
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]
 
@@ -39,6 +40,7 @@ def read_npz(
         raise ConfigError("data set 'npz' needs either the option 'path', or 'train' and 'test'")
     given = names or {}
     made: list[NDArray[Any]] = []
+    used: set[tuple[Path, str]] = set()
     for split, file in (("train", path or train), ("test", path or test)):
         assert file is not None
         with _Archive(file) as archive:
@@ -46,8 +48,16 @@ def read_npz(
                 _found(file, archive, split, kind, given.get(f"{split}_{kind}"), path is None)
                 for kind in ("images", "labels")
             ]
+            for name in found:
+                if (file.resolve(), name) in used:
+                    raise DataError(f"{file}: array {name!r} is taken twice: training and test set need their own")
+                used.add((file.resolve(), name))
             made.append(_as_images(f"{file}: array {found[0]!r}", archive[found[0]]))
             made.append(_as_labels(f"{file}: array {found[1]!r}", archive[found[1]]))
+            if split == "train" and made[1].size and made[1].min() > 0:
+                raise DataError(
+                    f"{file}: array {found[1]!r}: class 0 has no example: do labels count from 1? They count from 0"
+                )
     return made[0], made[1], made[2], made[3]
 
 
@@ -59,7 +69,7 @@ class _Archive:
 
     def __enter__(self) -> _Archive:
         try:
-            check_npz_file(self._path)
+            check_npz_file(self._path, ())
             self._archive = np.load(self._path, allow_pickle=False)
         except Exception as error:  # of the file system and of zip, which share no base
             raise self._unreadable(error) from None
@@ -74,6 +84,7 @@ class _Archive:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         try:
+            check_npz_file(self._path, (name,))
             return np.asarray(self._archive[name])
         except Exception as error:
             raise self._unreadable(error) from None
@@ -103,6 +114,11 @@ def _found(file: Path, archive: _Archive, split: str, kind: str, given: str | No
         candidates = [name for name in every if name.lower() in words]
     if len(candidates) == 1:
         return candidates[0]
+    if not alone and not candidates and any(name.lower() in words for name in every):
+        raise DataError(
+            f"{file}: holds {', '.join(every)}, which can be either split: give a file for each by the "
+            "options train and test"
+        )
     problem = f"can be any of {', '.join(candidates)}" if candidates else f"are none of {', '.join(every)}"
     raise DataError(f"{file}: its {split} {kind} {problem}: name the array by the option {option}")
 
@@ -112,14 +128,13 @@ def _as_images(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim not in (3, 4) or array.size == 0:
         raise DataError(f"{name} has the shape {array.shape}, and images are [n, height, width, channels]")
     pixels = _as_bytes(name, array)
-    if pixels.ndim == 3:
+    last, first = pixels.shape[-1] in _CHANNELS, pixels.shape[1] in _CHANNELS
+    if pixels.ndim == 3 and not last and not first:
         return np.ascontiguousarray(pixels[..., np.newaxis])
-    usual = pixels.shape[3] in _USUAL_CHANNELS, pixels.shape[1] in _USUAL_CHANNELS
-    last, first = usual if any(usual) else (pixels.shape[3] in _CHANNELS, pixels.shape[1] in _CHANNELS)
-    if last and first:
+    if pixels.ndim == 3 or (last and first):
         raise DataError(
-            f"{name} of shape {array.shape} can be [n, height, width, channels] and [n, channels, height, width]: hand "
-            "it over by a function of your own (`dataset: {import: ...}`)"
+            f"{name} of shape {array.shape} can be [n, height, width, channels], [n, channels, height, width] or part "
+            "of these: hand it over by a function of your own (`dataset: {import: ...}`)"
         )
     if not last and not first:
         raise DataError(
@@ -131,6 +146,8 @@ def _as_images(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
 def _as_bytes(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     """Pixels as bytes; of another type only where each is a whole number of 0 to 255, and they are not only 0 and 1."""
     if array.dtype == np.uint8:
+        if array.max() <= 1:
+            raise DataError(f"{name} holds 0 and 1 alone: save its pixels as 0 to 255")
         return array
     if array.dtype.kind not in "iuf":
         raise DataError(f"{name} is of type {array.dtype}, and pixels are uint8")
@@ -153,8 +170,9 @@ def _as_labels(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """[n]; some write [n, 1]."""
     if array.dtype.kind not in "iu":
         raise DataError(f"{name} is of type {array.dtype}, and labels are whole numbers, one for each image")
-    if array.ndim == 2 and array.shape[1] == 1:
-        return array[:, 0]
-    if array.ndim != 1:
+    labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if labels.ndim != 1:
         raise DataError(f"{name} has the shape {array.shape}, and labels are one number for each image, not a vector")
-    return array
+    if labels.size and labels.max() >= _MOST_CLASSES:
+        raise DataError(f"{name} holds {labels.max()}, which is no class's number: labels count classes from 0")
+    return labels

@@ -30,7 +30,7 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "coarse_label", "class", "target")
 
 _SPLIT_WORDS = {"train": ("train", "training"), "test": ("test", "testing", "validation", "valid", "val", "dev")}
-_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)")
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 _GROUPS_KEPT = 16  # at most, of small ones
 _ROWS_APART = 1024
 _MOST_CLASSES = 1 << 20  # that bare numbers can tell apart
@@ -58,19 +58,23 @@ def split_files(given: Path, split: str, shared: bool = False) -> tuple[Path, ..
         found = _in_folder(given, split, shared)
         if not found:
             raise DataError(f"{given}: holds no Parquet files of the {split} split, such as {split}.parquet")
-        return _whole(found)
-    if any(character in given.name for character in "*?["):
+        return _whole(_numbered(found))
+    if _is_pattern(given):
         matched = sorted((p for p in given.parent.glob(given.name) if p.is_file()), key=_natural)
         if matched:
             return _whole(matched)
     raise DataError(f"{given}: no such file or folder")
 
 
+def _is_pattern(given: Path) -> bool:
+    return any(character in given.name for character in "*?[")
+
+
 def _in_folder(folder: Path, split: str, shared: bool) -> list[Path]:
     places = [(folder, shared), (folder / split, False), (folder / "data", True)]
     below = [p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and (p, True) not in places]
     if len(below) == 1:
-        places.append((below[0], True))  # a repository of the hub: files lie in the folder of its configuration
+        places += [(below[0], True), (below[0] / split, False)]  # of the hub: the folder of its configuration
     for place, mixed in places:
         files = sorted((p for p in place.glob("*.parquet") if p.name[0] != "." and p.is_file()), key=_natural)
         by_word = [(_word_of(p), p) for p in files]
@@ -92,16 +96,28 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
+def _numbered(files: Sequence[Path]) -> Sequence[Path]:
+    """Files of a folder whose names differ in numbers alone, or shards. Raises DataError of any others."""
+    plain = [path.stem for path in files if not _SHARD.fullmatch(path.stem)]
+    if len({re.sub(r"\d+", "0", stem) for stem in plain}) > 1:
+        raise _unclear(files)
+    return files
+
+
+def _unclear(files: Sequence[Path]) -> DataError:
+    return DataError(
+        f"{files[0].parent}: which of {', '.join(path.name for path in files[:4])} belong together is not clear: "
+        "name the files by a pattern"
+    )
+
+
 def _whole(files: Sequence[Path]) -> tuple[Path, ...]:
     shards = [_SHARD.fullmatch(path.stem) for path in files]
     sets = {(shard[1], int(shard[3])) if shard else None for shard in shards}
     if sets == {None}:
         return tuple(files)
     if len(sets) > 1:
-        raise DataError(
-            f"{files[0].parent}: which of {', '.join(path.name for path in files[:4])} belong together is not clear: "
-            "name the files by a pattern"
-        )
+        raise _unclear(files)
     ((prefix, count),) = (one for one in sets if one is not None)
     numbers = [int(shard[2]) for shard in shards if shard]
     for number in range(count):
@@ -110,19 +126,22 @@ def _whole(files: Sequence[Path]) -> tuple[Path, ...]:
             raise DataError(
                 f"{files[0].parent}: lacks {prefix}-{number:0{width}d}-of-{count:0{width}d}.parquet, one of its shards"
             )
+    if len(files) != count:
+        raise _unclear(files)
     return tuple(files)
 
 
 # Rows of several files as one table.
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path, dictionary: Sequence[str] = ()) -> Any:
+    """A file; values of the columns in `dictionary` that many rows refer to stay one in memory, as in the file."""
     try:
         from pyarrow import parquet
     except ImportError:
         raise DataError(f"{path}: Parquet files need pyarrow: pip install 'popnet[hf]'") from None
     with _reading(path):
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, read_dictionary=list(dictionary))
 
 
 @contextmanager
@@ -144,16 +163,18 @@ class Rows:
         files: in order.
         groups: of each row group the file's position, its number there, and the file's row that it begins with.
         starts: int64 [groups + 1], the row that each begins with, and how many there are in all.
+        kept: how many row groups are to be in memory: those that threads which are some hundred rows apart read.
     """
 
     files: tuple[Path, ...]
     groups: tuple[tuple[int, int, int], ...]
     starts: NDArray[np.int64]
+    kept: int
 
     @classmethod
     def of(cls, files: Sequence[Path]) -> Rows:
         """Raises DataError: a file that cannot be read, or a row group that is too large for the free memory."""
-        groups, counts, most = [], [0], available_memory() // 2
+        groups, counts, most, largest = [], [0], available_memory() // 2, 1
         for position, path in enumerate(files):
             meta, first = _opened(path).metadata, 0
             for number in range(meta.num_row_groups):
@@ -163,20 +184,17 @@ class Rows:
                         f"{path}: row group {number} of {group.num_rows:,} rows and {group.total_byte_size:,} bytes "
                         "would fill more than half of the free memory: write the file with smaller row groups"
                     )
+                largest = max(largest, 4 * group.total_byte_size)
                 groups.append((position, number, first))
                 counts.append(counts[-1] + group.num_rows)
                 first += group.num_rows
         if counts[-1] == 0:
             raise DataError(f"{files[0]}: holds no rows")
-        return cls(tuple(files), tuple(groups), np.array(counts, np.int64))
+        kept = max(1, min(2 + _ROWS_APART * len(groups) // counts[-1], _GROUPS_KEPT, most // largest))
+        return cls(tuple(files), tuple(groups), np.array(counts, np.int64), kept)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
-
-    @property
-    def kept(self) -> int:
-        """How many row groups are to be in memory: those that threads which are some hundred rows apart read."""
-        return min(2 + _ROWS_APART * len(self.groups) // len(self), _GROUPS_KEPT)
 
     def place(self, index: int) -> tuple[int, int]:
         """The row group that a row lies in, and its position there."""
@@ -193,13 +211,20 @@ class Rows:
         """A column of one row group, a pyarrow ChunkedArray. Raises DataError naming the file."""
         position, number, _ = self.groups[group]
         path = self.files[position]
-        with _reading(path), _opened(path) as file:
+        with _opened(path) as file:
+            paths = {file.schema.column(place).path for place in range(len(file.schema))}
+        with _reading(path), _opened(path, sorted(paths & {column, f"{column}.bytes"})) as file:
             return file.read_row_group(number, columns=[column]).column(column)
 
     def columns(self, column: str) -> Iterator[tuple[int, Any]]:
         """Each row group of a column, with the row that it begins with."""
         for group in range(len(self.groups)):
             yield int(self.starts[group]), self.read(group, column)
+
+
+def row_count(files: Sequence[Path]) -> int:
+    """How many rows files hold, by their footers. Raises DataError."""
+    return sum(_opened(path).metadata.num_rows for path in files)
 
 
 # Which columns.
@@ -392,13 +417,18 @@ def _read_labels(rows: Rows, columns: Columns) -> tuple[NDArray[np.int64], tuple
     labels, numbers = np.empty(len(rows), np.int64), dict[str, int]()
     names = columns.class_names
     most = _MOST_CLASSES if names is None else len(names)
-    for start, column in rows.columns(columns.label):
-        values = column.to_pylist()
-        for index, value in enumerate(values, start):
-            if value is None or (isinstance(value, int) and not 0 <= value < most):
-                told = "none" if value is None else f"{value}, which is no class's number"
-                raise DataError(f"{rows.name_of(index, columns.label)}: the label is {told}")
-            labels[index] = value if isinstance(value, int) else numbers.setdefault(value, len(numbers))
+    for begin, column in rows.columns(columns.label):
+        start = begin
+        for chunk in column.chunks:
+            values, codes = _distinct(chunk)
+            for code, value in enumerate(values):
+                if value is None or (isinstance(value, int) and not 0 <= value < most):
+                    told = "none" if value is None else f"{value}, which is no class's number"
+                    index = start + int(np.flatnonzero(codes == code)[0])
+                    raise DataError(f"{rows.name_of(index, columns.label)}: the label is {told}")
+            each = [v if isinstance(v, int) else numbers.setdefault(v, len(numbers)) for v in values]
+            labels[start : start + len(codes)] = np.array(each, np.int64)[codes]
+            start += len(codes)
     if not numbers:
         return labels, names
     if names is None:
@@ -409,6 +439,15 @@ def _read_labels(rows: Rows, columns: Columns) -> tuple[NDArray[np.int64], tuple
         raise DataError(f"{rows.files[0]}: label {lacking[0]!r} is none of the classes that its schema names")
     order = np.array([own[name] for name in numbers])
     return order[labels], names
+
+
+def _distinct(chunk: Any) -> tuple[list[Any], NDArray[np.int64]]:
+    """The different values of an array, None for a row that has none, and which of them each row holds."""
+    from pyarrow import types
+
+    encoded = chunk if types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+    used, codes = np.unique(encoded.indices.fill_null(-1).to_numpy(), return_inverse=True)
+    return [None if code < 0 else encoded.dictionary[int(code)].as_py() for code in used], codes
 
 
 def labels_by_name(
@@ -428,22 +467,42 @@ def labels_by_name(
     return ParquetPictures(pictures.rows, pictures.column, labels, pictures.channels)
 
 
-def parquet_dataset(
-    train: Path, test: Path | None = None, image: str | None = None, label: str | None = None
-) -> PictureDataset:
-    """Pictures in Parquet files: `train` and `test` each as `split_files` takes them, by default one folder for both.
-
-    Test labels are counted by the training set's class names. Raises DataError.
-    """
-    shared = test is None or test == train
-    training, names = read_split(split_files(train, "train", shared), image, label)
-    testing, test_names = read_split(split_files(train if test is None else test, "test", shared), image, label)
+def check_both_named(
+    training: ParquetPictures,
+    names: tuple[str, ...] | None,
+    testing: ParquetPictures,
+    test_names: tuple[str, ...] | None,
+) -> None:
+    """That the classes of both splits have names, or of neither: bare numbers can be in any order. Raises DataError."""
     if (names is None) != (test_names is None):
         named, bare = (training, testing) if test_names is None else (testing, training)
         raise DataError(
             f"{bare.rows.files[0]}: its classes are bare numbers, and those of {named.rows.files[0]} have names: "
             "labels that cannot be matched"
         )
+
+
+def parquet_dataset(
+    train: Path, test: Path | None = None, image: str | None = None, label: str | None = None
+) -> PictureDataset:
+    """Pictures in Parquet files: `train` and `test` each as `split_files` takes them, by default one folder for both.
+
+    Test labels are counted by the training set's class names.
+
+    Raises:
+        DataError: also where a file is taken for both splits.
+    """
+    if test is None and (train.is_file() or (_is_pattern(train) and not train.is_dir())):
+        raise DataError(f"{train}: is no folder that holds both splits: give `test`")
+    places = train, train if test is None else test
+    shared = places[0].resolve() == places[1].resolve()
+    files, test_files = (split_files(place, split, shared) for place, split in zip(places, ("train", "test")))
+    both = {path.resolve() for path in files} & {path.resolve() for path in test_files}
+    if both:
+        raise DataError(f"{min(both)}: is taken for both splits: give `test`, with other files than `train`")
+    training, names = read_split(files, image, label)
+    testing, test_names = read_split(test_files, image, label)
+    check_both_named(training, names, testing, test_names)
     if names is None or test_names is None:
         classes = 1 + int(max(training.labels.max(), testing.labels.max()))
         return PictureDataset("parquet", training, testing, classes)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from popnet.data.choice import BY_CLASS, in_order_of_class
 from popnet.data.decoding import in_order
 from popnet.data.statistics import Constants, channel_counts
 from popnet.errors import DataError
@@ -119,9 +118,9 @@ class PixelDigest:
             progress.at(done)
         return counts
 
-    def finished(self, train_labels: NDArray[np.int64], classes: int, constants: Constants) -> str:
+    def finished(self, classes: int, constants: Constants) -> str:
         """In hexadecimal."""
-        self._state.update(closing_entry(train_labels, classes, constants))
+        self._state.update(closing_entry(classes, constants))
         return self._state.hexdigest()
 
 
@@ -131,10 +130,10 @@ def labels_entry(labels: NDArray[np.int64]) -> bytes:
     return f"{portable.dtype.str}{portable.shape};".encode() + portable.tobytes()
 
 
-def closing_entry(train_labels: NDArray[np.int64], classes: int, constants: Constants) -> bytes:
-    """What a digest covers last: the number of classes, mean and std, and whether training labels lie in order."""
+def closing_entry(classes: int, constants: Constants) -> bytes:
+    """What a digest covers last: the number of classes, mean and std."""
     numbers = [float(value).hex() for values in constants for value in values]
-    return f"{classes};{numbers}".encode() + (BY_CLASS if in_order_of_class(train_labels) else b"")
+    return f"{classes};{numbers}".encode()
 
 
 def stored_digest(source: PictureSource, tell: Tell = lambda line: None) -> str:
@@ -166,7 +165,7 @@ def digest_of_stored(train: PictureSource, test: PictureSource, classes: int, co
     state = hashlib.sha256(b"pictures as they are stored;")
     for source in (train, test):
         state.update(stored_digest(source, tell).encode() + labels_entry(source.labels))
-    state.update(closing_entry(train.labels, classes, constants))
+    state.update(closing_entry(classes, constants))
     return state.hexdigest()
 
 
@@ -194,11 +193,13 @@ def _known(file: Path) -> str | None:
 
 def _keep(file: Path, digest: str) -> None:
     """In a folder that cannot be written, the pictures are read again the next time."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}")
         partial.write_text(f"{digest}\n")
         partial.replace(file)
+    with suppress(OSError):
+        partial.unlink()  # there only where it could not take the entry's place
 
 
 class _Progress:

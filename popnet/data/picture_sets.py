@@ -227,7 +227,7 @@ class PictureDataset:
             counts[part] = state.add(source, self._kept.get(part), tell)
         own = statistics_of_counts(counts["train"])
         constants = self._given[0] or own[0], self._given[1] or own[1]
-        return state.finished(self.train_labels, self.classes, constants), constants
+        return state.finished(self.classes, constants), constants
 
     def _by_stored_bytes(self, tell: Tell) -> tuple[str, Constants]:
         neutral = (0.5,) * self.train.channels

@@ -13,6 +13,7 @@ from popnet.data.picture_sets import PictureSource
 from popnet.errors import DataError
 
 _AT_ONCE = 5000
+_BYTES_AT_ONCE = 1 << 26  # of JPEG files, which can have any size
 
 
 def stacked(source: PictureSource, height: int, width: int) -> tuple[NDArray[np.uint8], bool]:
@@ -30,6 +31,7 @@ def stacked(source: PictureSource, height: int, width: int) -> tuple[NDArray[np.
 
 def _fill(images: NDArray[np.uint8], source: PictureSource, begin: int) -> bool:
     jpegs: list[tuple[int, Encoded]] = []
+    compressed, size = False, 0
     for place in range(len(images)):
         picture = source.encoded(begin + place)
         if (picture.height, picture.width) != images.shape[1:3]:
@@ -38,12 +40,16 @@ def _fill(images: NDArray[np.uint8], source: PictureSource, begin: int) -> bool:
                 f"{images.shape[1]} x {images.shape[2]} are needed"
             )
         if picture.jpeg:
+            compressed, size = True, size + picture.data.size
             jpegs.append((place, picture))
+            if size > _BYTES_AT_ONCE:
+                _decode(images, source, begin, jpegs)
+                jpegs, size = [], 0
         else:
             images[place] = picture.data.reshape(images.shape[1:])
     if jpegs:
         _decode(images, source, begin, jpegs)
-    return bool(jpegs)
+    return compressed
 
 
 def _decode(images: NDArray[np.uint8], source: PictureSource, begin: int, jpegs: list[tuple[int, Encoded]]) -> None:

@@ -50,6 +50,7 @@ def text_pairs(
     Args:
         folder: holds `train`, `validation` (or `dev`) and `test` as `.tsv`, `.csv` or `.jsonl`, with columns sentence1,
             sentence2 and label, or MRPC's own: `#1 String`, `#2 String` and `Quality`.
+            Of several files of one split the first that has labels is read.
         tokenizer: a local folder that `transformers` can load a tokenizer from. Nothing is downloaded.
         length: tokens of a pair; longer pairs are cut, the longer sentence first, shorter ones padded.
         evaluate: what is predicted. `both` puts the validation pairs first, then the test pairs.
@@ -122,23 +123,34 @@ def _read(folder: Path, split: str) -> Pairs:
     ]
     if not found:
         raise DataError(f"{folder}: no {split} pairs: a file such as {split}.tsv with sentence1, sentence2 and label")
-    rows = _rows(found[0])
+    file = next((one for one in found if _labelled(one)), found[0])
+    rows = _rows(file)
     if not rows:
-        raise DataError(f"{found[0]}: holds no pairs")
+        raise DataError(f"{file}: holds no pairs")
     pairs: Pairs = ([], [], [])
     for number, row in enumerate(rows, start=1):
         fields = {str(key).strip().lower().lstrip("\ufeff"): value for key, value in row.items() if key is not None}
         values = [next((fields[name] for name in names if fields.get(name) is not None), None) for names in _COLUMNS]
         if any(value is None for value in values):
-            raise DataError(f"{found[0]}: pair {number} lacks one of sentence1, sentence2 and label")
+            raise DataError(f"{file}: pair {number} lacks one of sentence1, sentence2 and label")
         try:
             label = int(values[2])  # type: ignore[arg-type]
         except ValueError:
-            raise DataError(f"{found[0]}: pair {number}: the label is {values[2]!r}, not a number") from None
+            raise DataError(f"{file}: pair {number}: the label is {values[2]!r}, not a number") from None
         pairs[0].append(str(values[0]))
         pairs[1].append(str(values[1]))
         pairs[2].append(label)
     return pairs
+
+
+def _labelled(file: Path) -> bool:
+    """Whether the first line names a column of labels: GLUE's own `test.tsv` has none."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            first = lines.readline().lower()
+    except (OSError, ValueError):
+        return False
+    return any(name in first for name in _COLUMNS[2])
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

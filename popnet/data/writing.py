@@ -16,11 +16,12 @@ from PIL import Image
 from popnet.data.beton import Encoded, write_beton
 from popnet.data.datasets import Dataset, load
 from popnet.data.decoding import in_order
-from popnet.data.folders import class_folders, folder_pictures
+from popnet.data.folders import filled_class_folders, folder_pictures, labels_of_folders
 from popnet.data.picture_sets import PictureDataset, PictureSource
 from popnet.errors import ConfigError, DataError, nearest
 
 _ENCODINGS = ("keep", "raw", "jpeg")
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,22 @@ def write(
     encoding: Encoding = Encoding(),
     root: Path | None = None,
     force: bool = False,
+    classes_of: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
     """Write one half of a data set, or a folder with a folder of pictures for each class.
 
     Args:
-        dataset: a data set's name, or a folder's path; a folder's classes are numbered in the order of their names.
+        dataset: a data set's name, or a folder's path; the classes of a folder that have pictures are numbered in the
+            order of their names.
         path: of the file.
         split: `train` or `test`, of a data set.
         encoding: kept images give training the same bytes as the data set itself; any other encoding makes a data set
             of its own.
         root: of the data set's files.
         force: overwrite.
+        classes_of: for a test set's folder, that of the training set, by whose classes it is labelled (see
+            `labels_of_folders`).
         progress: is called with the numbers of images written and to write.
 
     Raises:
@@ -87,7 +92,7 @@ def write(
         raise DataError(f"{path}: exists already; --force overwrites it")
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}")
-    images = _source(dataset, split, root)
+    images, notes = _source(dataset, split, root, classes_of)
     count = len(images.labels)
     if encoding.name == "jpeg" and images.channels != 3:
         raise ConfigError(f"{dataset}: images of {images.channels} channel(s) cannot be JPEGs here: use encoding raw")
@@ -98,7 +103,7 @@ def write(
         images.channels,
         progress=lambda done: progress(done, count),
     )
-    return Written(count, path.stat().st_size, checksum, tuple(images.notes))
+    return Written(count, path.stat().st_size, checksum, (*images.notes, *notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,22 +130,40 @@ class _Arrays:
         return self.images[index]
 
 
-def _source(dataset: str, split: str, root: Path | None) -> PictureSource | _Arrays:
+def _source(
+    dataset: str, split: str, root: Path | None, classes_of: Path | None
+) -> tuple[PictureSource | _Arrays, tuple[str, ...]]:
+    """The images, and what is to be said of their labels."""
     if split not in ("train", "test"):
         raise ConfigError(f"unknown split {split!r}: known: test, train")
     folder = Path(dataset).expanduser()
     if folder.is_dir():
-        return folder_pictures(folder, {name: number for number, name in enumerate(class_folders(folder))})
+        return _labelled_folder(folder, classes_of)
     if os.sep in dataset:
         raise DataError(f"{dataset}: no such folder")
+    if classes_of is not None:
+        raise ConfigError(f"{dataset}: a data set has its own labels, and classes_of is for a folder: leave it out")
     loaded = load(dataset, root=root)
     if isinstance(loaded, PictureDataset):
-        return loaded.train if split == "train" else loaded.test
+        return loaded.train if split == "train" else loaded.test, ()
     if not isinstance(loaded, Dataset):
         raise ConfigError(f"{dataset}: a text has no images to write")
     if split == "train":
-        return _Arrays(loaded.train_images, loaded.train_labels)
-    return _Arrays(loaded.test_images, loaded.test_labels)
+        return _Arrays(loaded.train_images, loaded.train_labels), ()
+    return _Arrays(loaded.test_images, loaded.test_labels), ()
+
+
+def _labelled_folder(folder: Path, classes_of: Path | None) -> tuple[PictureSource, tuple[str, ...]]:
+    names = filled_class_folders(folder if classes_of is None else classes_of.expanduser())
+    labels = labels_of_folders(folder, names)
+    listed = [f"{name} = {label}" for name, label in list(labels.items())[:_MOST_NAMED]]
+    more = f" and {len(labels) - _MOST_NAMED:,} more" if len(labels) > _MOST_NAMED else ""
+    whose = (
+        "by the order of its own folders; --classes-of numbers a test set's by the training set's"
+        if classes_of is None
+        else f"by the folders of {classes_of}"
+    )
+    return folder_pictures(folder, labels), (f"{folder}: classes {', '.join(listed)}{more}, {whose}",)
 
 
 def _encoded(images: PictureSource | _Arrays, encoding: Encoding, index: int) -> Encoded:

@@ -397,10 +397,7 @@ def _check_models(wanted: Plan, datasets: Mapping[str, AnyDataset]) -> None:
             check_language_model(m, dataset)
             continue
         if recipe.train_examples is not None:
-            if isinstance(dataset, PictureDataset):
-                dataset.check_size(recipe.train_examples)
-            else:
-                dataset.subset(recipe.train_examples)
+            dataset.check_size(recipe.train_examples)
         if recipe.drop_last and _examples(recipe, dataset) < recipe.batch_size:
             raise ConfigError(
                 f"recipe.batch_size={recipe.batch_size} with drop_last leaves no batch of "

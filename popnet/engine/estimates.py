@@ -196,7 +196,8 @@ def _images(plan: Plan, m: Member, epochs: int, size: tuple[int, int, tuple[int,
     """Training images that the member's epochs and evaluations come to, a forward pass counted as a third."""
     evaluated = epochs // m.recipe.evaluate_every if m.recipe.evaluate_every else 0
     views = len(plan.views[m.id]) * m.recipe.schedule.cycles
-    return epochs * size[0] + _FORWARD * (evaluated + views) * size[1]
+    larger = 1.0 if m.recipe.resize is None else (m.recipe.resize.test / m.recipe.resize.train) ** 2
+    return epochs * size[0] + _FORWARD * larger * (evaluated + views) * size[1]
 
 
 def _speed(recipe: Recipe, speeds: dict[str, float | str]) -> float | str:
@@ -206,7 +207,7 @@ def _speed(recipe: Recipe, speeds: dict[str, float | str]) -> float | str:
         for part in (
             *(recipe.model.identity, recipe.dataset.identity, recipe.augment, recipe.precision == "bf16"),
             *(recipe.optimizer.name, recipe.optimizer.import_path, recipe.loss.identity, recipe.threads),
-            *(recipe.averaging, recipe.weight_noise),
+            *(recipe.averaging, recipe.weight_noise, recipe.resize),
         )
     )
     if signature not in speeds:
@@ -229,7 +230,10 @@ def _measured_speed(recipe: Recipe) -> float:
         "schedule": {"name": "constant", "warmup_epochs": 0, "cycles": 1},
     }
     short = recipe.changed(changes)
-    images = _random_images(2 * short.batch_size, size[2], size[3])
+    height, width, channels = size[2]
+    if recipe.resize is not None:
+        height = width = recipe.resize.train
+    images = _random_images(2 * short.batch_size, (height, width, channels), size[3])
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:

@@ -70,13 +70,14 @@ class Alignment:
         cka: float64 [n, n].
         floor: float64 [n, n], the noise floor: the mean of the same estimator over all ways of matching the examples
             of one representation with those of the other. 0 where the estimator is unbiased.
-        floor_sd: the standard deviation over the same matchings, of a single pair; of `unbiased` exactly, else about.
+        floor_sd: float64 [n, n], the standard deviation over the same matchings; about, of `minibatch`. NaN below four
+            examples.
         examples: how many were compared.
     """
 
     cka: NDArray[np.float64]
     floor: NDArray[np.float64]
-    floor_sd: float
+    floor_sd: NDArray[np.float64]
     examples: int
 
 
@@ -88,7 +89,8 @@ def linear_cka_alignment(
     With K and L centred Gram matrices of N examples, the mean of <K, L> over permutations of L's examples is
     tr K tr L / (N - 1), so the floor of `biased` is tr K tr L / ((N - 1) |K| |L|); for white noise of p and q features
     it is sqrt(p q / ((p + N) (q + N))). That of the unbiased estimates is 0, and the variance 2 / (N (N - 3)), whatever
-    the representations.
+    the representations. That of <K, L> is this share of the product of the unbiased estimates of
+    <K, K> and <L, L>, and more where examples are unequally far from the mean (`_Sums.variances`).
 
     Every Gram matrix is computed once, a block at a time for all representations, whose pairs are then one product of
     the flattened blocks; the feature form |A^T B|^2 is used where that takes less work.
@@ -109,16 +111,15 @@ def _alignment(representations: Sequence[_Representation], estimator: Estimator,
         cka = _normalised(sums.products, np.zeros(len(distinct)))
         with np.errstate(invalid="ignore"):
             floor = np.outer(sums.traces / own, sums.traces / own) / (examples - 1)
-        floor[np.isnan(cka)] = np.nan
-        parts = [examples]
+            sd = np.sqrt(sums.variances()) / np.outer(own, own)
     else:
         parts = [examples] if estimator == "unbiased" else _batches(examples, batch_size)
         cka = _unbiased_cka(distinct, parts)
-        floor = np.where(np.isnan(cka), np.nan, 0.0)
-    # N = 2 or 3 leaves nothing to estimate the spread from.
-    variance = math.fsum(2.0 / (n * (n - 3)) if n > 3 else math.nan for n in parts) / len(parts) ** 2
+        floor = np.zeros_like(cka)
+        sd = np.full_like(cka, math.sqrt(math.fsum(2.0 / (n * (n - 3)) for n in parts)) / len(parts))
+    floor[np.isnan(cka)] = sd[np.isnan(cka)] = np.nan
     everywhere = np.ix_(places, places)
-    return Alignment(cka[everywhere], floor[everywhere], math.sqrt(variance), examples)
+    return Alignment(cka[everywhere], floor[everywhere], sd[everywhere], examples)
 
 
 def _check(representations: Sequence[_Representation], estimator: str, batch_size: int) -> None:
@@ -241,6 +242,19 @@ class _Sums:
         n = self.squares.shape[1]
         corrected = self.products - n / (n - 2) * (self.squares @ self.squares.T)
         return corrected + np.outer(self.traces, self.traces) / ((n - 1) * (n - 2))
+
+    def variances(self) -> NDArray[np.float64]:
+        """float64 [n, n], of <A A^T, B B^T> over all matchings of examples: NaN below four.
+
+        What `unbiased` gives and the diagonals' part of <K, L> do not covary; the latter is N / (N - 2) times k'l.
+        """
+        n = self.squares.shape[1]
+        if n < _LEAST:
+            return np.full_like(self.products, math.nan)
+        own = np.maximum(np.diagonal(self.unbiased()), 0.0)
+        spread = np.square(self.squares - self.squares.mean(axis=1, keepdims=True)).sum(axis=1)
+        diagonals = (n / (n - 2)) ** 2 / (n - 1) * np.outer(spread, spread)
+        return 2.0 / (n * (n - 3)) * np.outer(own, own) + diagonals
 
 
 def _feature_products(representations: Sequence[_Representation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -14,6 +14,7 @@ from popnet.report.measured import Measured, Row
 from popnet.report.quantities import UNKNOWN, Quantity, Value, in_order, quantity, with_error
 from popnet.report.scaled import UNKNOWN_TABLE, other_kind, paper_experiment, row_departures, training_departures
 from popnet.report.tables import means_of, published
+from popnet.report.verdicts import LEAST_MEMBERS
 
 _PAPERS = {
     "summers_dinneen_2021": "Summers & Dinneen (2021)",
@@ -46,7 +47,12 @@ class Cell:
 
     @property
     def units(self) -> float:
-        """The difference in units of the combined error; 0 where there is neither, NaN where one is unknown."""
+        """The difference in units of the combined error; 0 where there is neither, NaN where one is unknown.
+
+        NaN of means: the error of a mean over many members is so small that any other training is many of them away.
+        """
+        if self.quantity.is_mean:
+            return math.nan
         if self.difference == 0.0:
             return 0.0
         return self.difference / self.combined_error if self.combined_error > 0.0 else math.nan
@@ -59,6 +65,8 @@ class Pair:
     Attributes:
         other: why their numbers cannot be compared by errors: other data, or another model; else empty.
         departs: how else the row, or its training, departs from the published one.
+        few: whether the row has too few members for the errors of its numbers to be known.
+        same_epochs: whether it is trained as long as the published one.
     """
 
     row: Row
@@ -66,6 +74,8 @@ class Pair:
     cells: tuple[Cell, ...]
     other: str = ""
     departs: tuple[str, ...] = ()
+    few: bool = False
+    same_epochs: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,8 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
             bar = bars[str(variant)]
             half = 0.5 * 10.0 ** -decimals[str(variant)]
             text = with_error(Value(float(cell), bar), decimals[str(variant)])
+            if f"{bar:.6e}".startswith("5.000000e"):  # half a unit: all that tells of the 0 in 71.0
+                half = min(half, bar)
             rows[str(variant)][name] = Value(float(cell), half if math.isnan(bar) else max(bar, half), text)
     return rows
 
@@ -168,12 +180,12 @@ def _pair(
     theirs: Mapping[str, Value],
     columns: Sequence[Quantity],
 ) -> Pair:
-    full = paper_experiment(reference)
-    other = UNKNOWN_TABLE
+    full, recipe = paper_experiment(reference), paper_recipe(reference, printed_name)
+    other, same_epochs, few = UNKNOWN_TABLE, True, row.members < LEAST_MEMBERS
     departs: list[str] = []
-    if full is not None:
+    if full is not None and recipe is not None:
         variant = _variant(full, printed_name)
-        recipe = full.recipe if variant is None else full.recipe_of(variant)
+        same_epochs = row.recipe.epochs == recipe.epochs
         other = other_kind(row.recipe, recipe)
         departs = training_departures(row.recipe, recipe, _data(measured, row.recipe))
         departs += [] if variant is None else row_departures(row.variant, variant)
@@ -181,9 +193,19 @@ def _pair(
         if row.finished != size:
             departs.append(f"members: {row.finished:,} instead of {size:,}")
     cells = (
-        Cell(q, row.values.get(q.name, UNKNOWN), theirs.get(q.name, UNKNOWN), comparable=not other) for q in columns
+        Cell(q, row.values.get(q.name, UNKNOWN), theirs.get(q.name, UNKNOWN), comparable=not (other or few))
+        for q in columns
     )
-    return Pair(row, printed_name, tuple(cells), other, tuple(departs))
+    return Pair(row, printed_name, tuple(cells), other, tuple(departs), few, same_epochs)
+
+
+def paper_recipe(reference: str, printed_name: str) -> Recipe | None:
+    """The recipe of a published row, as the shipped experiment has it; None where none reproduces the table."""
+    full = paper_experiment(reference)
+    if full is None:
+        return None
+    variant = _variant(full, printed_name)
+    return full.recipe if variant is None else full.recipe_of(variant)
 
 
 def _variant(full: Experiment, printed_name: str) -> Variant | None:

@@ -66,7 +66,8 @@ class Section:
 
     Attributes:
         facts: pairs of a name and a value: the model, the data, the training.
-        scaled: how it departs from the published experiment.
+        scaled: how it departs from the experiment that `departs_from` names.
+        departs_from: the heading above them.
         warnings: what is missing or failed.
         judged: of which network the claims are judged, where it is none of the papers'; else empty.
     """
@@ -80,6 +81,7 @@ class Section:
     claims: tuple[Claim, ...] = ()
     text: tuple[str, ...] = ()
     judged: str = ""
+    departs_from: str = "Not the published experiment in full"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from popnet.report.content import Report, Section
 from popnet.report.measured import Measured, measure
 from popnet.report.measured_tables import beside_table, measured_table, reductions_table, similarity_table, twins_table
 from popnet.report.reductions import reductions, with_reductions
-from popnet.report.scaled import departures, other_kind, paper_experiment
+from popnet.report.scaled import departs_from, departures, other_kind, paper_experiment, proxy
 from popnet.report.tables import published_references
 from popnet.report.theory_rows import with_theory
 from popnet.report.theory_tables import theory_table
@@ -29,18 +29,21 @@ METHODS = (
         "Measured minus published, divided by the combined error: the root of the sum of both squared errors. Of a "
         "published number the error is its printed error bar, but at least half a unit of its last printed decimal. "
         "Below 2 the two agree; above 3 they differ. Where data or model are not those of the published table, the "
-        "two are not compared by errors.",
+        "two are not compared by errors, nor are rows of fewer than 10 members. Differences of means are shown as they "
+        "are: the error of a mean over many members is so small that any other training is many of them away.",
     ),
     (
         "Verdicts",
         "A claim is a bound on one or more numbers. It holds where the 95% interval of each number lies within the "
         "bound; it does not hold where one lies outside (at a level divided by how many there are, since the worst "
         "of them is looked at); else the errors are too large and it cannot be told. There is no verdict, but the "
-        "reason why the two are not comparable, where a row has fewer than 5 members, where a member diverged or "
-        "learnt nothing, where a model has not reached its published mean (its error, or perplexity, more than a tenth "
-        "above), and where a number of the paper's own model is asked of another one. The papers' own printed numbers "
-        "are judged by the same rule. Errors of one population's metrics are added as if they moved together; "
-        "different populations are taken as independent.",
+        "reason why the two are not comparable, where a row has fewer than 10 members (20, where rows are to be within "
+        "20% of each other), where a member is no better than guessing, where a model has not reached its published "
+        "mean (its error, or perplexity, more than a tenth above), and where a number of the paper's own model is "
+        "asked of another one. The papers' own printed numbers are judged by the same rule. Intervals are Student's, "
+        "with as many degrees of freedom as a row has members, less one, and ratios are judged by their logarithms. "
+        "Errors of one population's metrics are added as if they moved together; different populations are taken as "
+        "independent.",
     ),
     (
         "Variability reduction",
@@ -107,6 +110,7 @@ def _section(evidence: Evidence, figures: bool) -> Section:
         tuple(measured_figures.figures_of(measured)) if figures else (),
         tuple(claims_of(evidence)),
         judged=_judged(measured),
+        departs_from=departs_from(measured.experiment),
     )
 
 
@@ -158,6 +162,8 @@ def _warnings(measured: Measured, tables: Sequence[Beside]) -> list[str]:
         finished = "; ".join(f"{row.name} {row.finished} of {row.planned}" for row in partial)
         warnings.append(f"Not finished, so this is what there is: {finished}.")
     warnings += measured.errors
+    if said := proxy(measured.experiment):
+        warnings.append(said)
     if not tables:
         warnings.append("The experiment names no published table, so its numbers stand alone.")
     elif rows := unmatched(measured, list(tables)):

@@ -17,6 +17,8 @@ from popnet.report.drawing import FAINT, INK, STYLE, look, svg
 
 Values = NDArray[np.float64]
 
+_MANY_TICKS = 7
+
 
 def accuracy_distributions(values: Mapping[str, Values], title: str = "Accuracy over runs (%)") -> str:
     """Histograms of the runs' accuracies, one panel for each population (Jordan 2024, Figure 1)."""
@@ -182,12 +184,20 @@ def deviations_by_setting(
             axes.plot(setting, values, "o-", markersize=4, label=name)
         if logarithmic:
             axes.set_xscale("log", base=2)
-            axes.set_xticks(list(setting), [f"{value:g}" for value in setting])
+            axes.set_xticks(list(setting), _ticks(setting))
         axes.axhline(0, color=FAINT, linewidth=0.5)
         axes.set_xlabel(label)
         axes.set_ylabel("SD between runs (points)")
         axes.legend(frameon=False)
         return svg(figure)
+
+
+def _ticks(settings: Sequence[float]) -> list[str]:
+    """As they are; where they are many and all powers of two, as such, which is shorter."""
+    split = [math.frexp(value) for value in settings]
+    if len(split) > _MANY_TICKS and all(mantissa == 0.5 for mantissa, _ in split):
+        return [f"$2^{{{exponent - 1}}}$" for _, exponent in split]
+    return [f"{value:g}" for value in settings]
 
 
 def binary_tasks(tasks: BinaryTasks) -> str:

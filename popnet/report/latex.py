@@ -71,7 +71,7 @@ def _plain(character: str) -> str:
 def _section(section: Section) -> Iterator[str]:
     yield rf"\section*{{{escape(section.title)}}}"
     if section.scaled:
-        yield rf"\textbf{{Not the published experiment in full:}} {escape('; '.join(section.scaled))}.\par"
+        yield rf"\textbf{{{escape(section.departs_from)}:}} {escape('; '.join(section.scaled))}.\par"
     for warning in section.warnings:
         yield escape(warning) + r"\par"
     for table in section.tables:

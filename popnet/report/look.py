@@ -108,7 +108,7 @@ def look(path: Path) -> Look:
 @lru_cache(maxsize=8)
 def _plan(experiment: str, origin: str, device: str, versions: tuple[tuple[str, str], ...]) -> Plan:
     """Of an experiment as JSON; once, since a plan of thousands of members takes seconds."""
-    return protocol.plan(config.from_mapping(json.loads(experiment), origin=origin), Platform(device, versions))
+    return protocol.plan(config.from_store(json.loads(experiment), origin), Platform(device, versions))
 
 
 def _failed_since(ledger: pd.DataFrame, told: Progress) -> dict[str, str]:

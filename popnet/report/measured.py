@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,12 +161,21 @@ def _experiment(store: Store, plan: Plan) -> Measured:
         _row(store, plan, population, table.iloc[position], done)
         for position, population in enumerate(plan.populations)
     )
-    errors = tuple(f"member {key} failed: {error}" for key, error in failed_members(plan, store).items())
+    errors = (
+        *(f"member {key} failed: {error}" for key, error in failed_members(plan, store).items()),
+        *_unknown_published(store, plan.experiment),
+    )
     divergence = divergence_table(plan, store) if "divergence" in plan.experiment.measure else None
     dataset = plan.experiment.recipe.dataset
     data = data_name(dataset, store.datasets().get(dataset.identity))
     images = _training_images(store, plan.experiment)
     return Measured(store.path, plan.experiment, plan.platform, rows, errors, divergence, data, images)
+
+
+def _unknown_published(store: Store, experiment: Experiment) -> Iterator[str]:
+    for reference in store.experiments()[experiment.name].get("published", ()):
+        if reference not in experiment.published:
+            yield f"published table {reference!r} is not known to this version of popnet, and left out"
 
 
 def _training_images(store: Store, experiment: Experiment) -> str:
@@ -226,7 +235,7 @@ def _similarity(store: Store, members: list[Member]) -> Similarity | None:
     if spec is None or not found:
         return None
     layers = {
-        name: Layer(_mean_over_pairs(one.cka), Value(over_pairs(one.floor), one.floor_sd), len(one.cka))
+        name: Layer(_mean_over_pairs(one.cka), Value(over_pairs(one.floor), over_pairs(one.floor_sd)), len(one.cka))
         for name, one in found.items()
     }
     return Similarity(layers, min(one.examples for one in found.values()), spec.estimator)

@@ -10,16 +10,31 @@ import pandas as pd
 from popnet.report.beside import Beside, Cell, published_values
 from popnet.report.content import Line, Table
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import REDUCTIONS, THEORY, UNKNOWN, Quantity, Value, in_order, number, shown, with_error
+from popnet.report.quantities import (
+    REDUCTIONS,
+    THEORY,
+    UNKNOWN,
+    Quantity,
+    Value,
+    in_order,
+    number,
+    percent,
+    shown,
+    with_error,
+)
 from popnet.report.reductions import READINGS, Reduction, reduction
 from popnet.report.similarity import Similarity
 from popnet.report.tables import published
+from popnet.report.verdicts import LEAST_MEMBERS
 
 NEAR, APART = 2.0, 3.0
 """Differences below the first are near, above the second far, in units of the combined error."""
 
 _MANY = 1e4
 """Errors from which on a difference is written as a power of ten."""
+
+_UNITS = {"accuracy_mean": " points", "cross_entropy_mean": " nats"}
+"""Of differences of means, which are shown as they are."""
 
 _LEFT_OUT = {"pearson", "ensemble_cross_entropy_delta", *REDUCTIONS, *THEORY}
 
@@ -49,10 +64,12 @@ def beside_table(table: Beside) -> Table:
         lines.append(Line(pair.row.name, tuple(shown(c.quantity, c.measured) for c in pair.cells)))
         name = "" if pair.published_name == pair.row.name else f" ({pair.published_name})"
         lines.append(Line(f"published{name}", tuple(shown(c.quantity, c.published) for c in pair.cells), "published"))
-        if not pair.other:
-            tones = tuple(map(_tone, pair.cells))
+        if not (pair.other or pair.few):
+            tones = tuple(_tone(cell) if pair.same_epochs else "" for cell in pair.cells)
             lines.append(Line("Δ in errors", tuple(map(_units, pair.cells)), "difference", tones))
     notes = list(_departures(table))
+    if few := [pair.row.name for pair in table.pairs if pair.few and not pair.other]:
+        notes.append(f"{_whose(few, table)}Fewer than {LEAST_MEMBERS} members: no comparison by errors.")
     if table.missing_rows:
         notes.append(f"Published, not measured here: {'; '.join(table.missing_rows)}.")
     if table.missing_columns:
@@ -87,7 +104,7 @@ def reductions_table(found: Sequence[Reduction], tables: Sequence[Beside]) -> Ta
     lines = [
         Line(
             one.mitigated.name,
-            (_percent(one.complement), _percent(one.raw), *printed.get(one.mitigated.name, ("", "", ""))),
+            (percent(one.complement), percent(one.raw), *printed.get(one.mitigated.name, ("", "", ""))),
         )
         for one in found
     ]
@@ -178,11 +195,10 @@ def _own(kind: Quantity, value: Value) -> str:
     return number(value.value, kind.decimals) if kind.name.endswith("_mean") else shown(kind, value)
 
 
-def _percent(value: Value) -> str:
-    return f"{value.value:.0f} ± {value.error:.0f}" if not math.isnan(value.error) else number(value.value, 0)
-
-
 def _units(cell: Cell) -> str:
+    if cell.quantity.is_mean and not math.isnan(cell.difference):
+        unit = _UNITS.get(cell.quantity.name, "")
+        return f"{cell.difference:+.{cell.quantity.decimals}f}{unit}".replace("-", "\N{MINUS SIGN}")
     if math.isnan(cell.units):
         return ""
     text = f"{cell.units:+.1f}" if abs(cell.units) < _MANY else f"{cell.units:+.0e}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 REDUCTIONS = ("variability_reduction", "variability_reduction_raw_rho")
 """The mean reduction of Table 5, with correlation entering as 1 - rho, and as rho itself."""
@@ -11,11 +11,16 @@ REDUCTIONS = ("variability_reduction", "variability_reduction_raw_rho")
 
 @dataclass(frozen=True)
 class Value:
-    """A number, its standard error (NaN where unknown), and how a paper printed it, where one did."""
+    """A number, its standard error (NaN where unknown), and how a paper printed it, where one did.
+
+    Attributes:
+        freedom: the degrees of freedom of the error, runs - 1; infinite where the runs behind it are not known.
+    """
 
     value: float
     error: float = math.nan
     printed: str = ""
+    freedom: float = field(default=math.inf, compare=False)
 
     @property
     def known(self) -> bool:
@@ -26,6 +31,12 @@ UNKNOWN = Value(math.nan)
 
 _DIGITS, _TOO_LONG = 5, 1e5
 """The digits of a number that fit a column, and from where on it is written as a power of ten."""
+
+_TINY = 1e-3
+"""Below it a number that would round to 0 is written as a power of ten."""
+
+_SMALL = 1e-4
+"""Below it a number with an error is written as a power of ten, and so is the error."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,14 @@ class Quantity:
     decimals: int
     is_correlation: bool = False
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over members, and not of how they vary."""
+        return self.name.endswith("_mean")
+
     def variability(self, value: Value) -> Value:
         """The quantity so that more of it means more variability: correlation becomes 1 - rho, signs are dropped."""
-        return Value(1.0 - value.value if self.is_correlation else abs(value.value), value.error)
+        return replace(value, value=1.0 - value.value if self.is_correlation else abs(value.value), printed="")
 
 
 _THEORY = (
@@ -124,7 +140,8 @@ def in_order(names: set[str]) -> list[Quantity]:
 def number(value: float, decimals: int) -> str:
     """`decimals` decimals, but of a number from 10 on no more than five digits, and from 100,000 on a power of ten.
 
-    A number that would round to 0 but is not keeps one significant digit.
+    A number that would round to 0 but is not keeps one significant digit: as a decimal from 0.001 on, else as a power
+    of ten.
     """
     if math.isnan(value):
         return ""
@@ -133,7 +150,7 @@ def number(value: float, decimals: int) -> str:
     whole = len(str(int(abs(value))))
     text = f"{value:.{decimals if whole == 1 else max(min(decimals, _DIGITS - whole), 0)}f}"
     if value != 0.0 and float(text) == 0.0:
-        return f"{value:.0e}"
+        return f"{value:.0e}" if abs(value) < _TINY else f"{value:.{-math.floor(math.log10(abs(value)))}f}"
     return text.removeprefix("-") if float(text) == 0.0 else text
 
 
@@ -143,10 +160,22 @@ def with_error(value: Value, decimals: int, plus_minus: str = " ± ") -> str:
         return ""
     if math.isnan(value.error):
         return number(value.value, decimals)
+    shown = value.value
+    if 0.0 < abs(shown) < _SMALL:
+        if value.error < _TINY:
+            error = f"{value.error:.0e}" if value.error != 0.0 else "0"
+            return f"{shown:.0e}{plus_minus}{error}"
+        shown = 0.0  # nothing beside such an error
     if value.error > 0.0:
         decimals = max(decimals, min(-math.floor(math.log10(value.error)), 5))
     error = f"{value.error:.0e}" if value.error >= _TOO_LONG else number(value.error, decimals)
-    return number(value.value, decimals) + plus_minus + error
+    return number(shown, decimals) + plus_minus + error
+
+
+def percent(value: Value, unit: str = "") -> str:
+    """A percentage without decimals, its error with the one digit that it may need; without one that is unknown."""
+    shown = f"{number(value.value, 0)}{unit}"
+    return shown if math.isnan(value.error) else f"{shown} ± {number(value.error, 0)}"
 
 
 def correlation(value: float) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 from popnet.config import Variant, Views
 from popnet.metrics.population import REDUCTION_METRICS, variability_reduction
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import REDUCTIONS, Value
+from popnet.report.quantities import REDUCTIONS, Value, quantity
 
 Reading = Literal["complement", "raw"]
 READINGS: tuple[Reading, Reading] = ("complement", "raw")
@@ -32,15 +32,28 @@ class Reduction:
 
 
 def reductions(measured: Measured) -> list[Reduction]:
-    """One for each mitigated row whose single model was measured too."""
+    """One for each mitigated row whose single model was measured too, and varies by each metric."""
     found = []
-    for row in measured.rows:
-        single = _single(row, measured)
-        if single is None or not (_complete(single.values) and _complete(row.values)):
-            continue
-        complement, raw = (reduction(single.values, row.values, reading) for reading in READINGS)
-        found.append(Reduction(row, single, complement, raw))
+    for row, single in pairs(measured):
+        if _divisible(single.values):
+            complement, raw = (reduction(single.values, row.values, reading) for reading in READINGS)
+            found.append(Reduction(row, single, complement, raw))
     return found
+
+
+def pairs(measured: Measured) -> list[tuple[Row, Row]]:
+    """Each mitigated row with its single model, where all five metrics of both are known."""
+    found = ((row, _single(row, measured)) for row in measured.rows)
+    return [(row, one) for row, one in found if one is not None and _complete(row.values) and _complete(one.values)]
+
+
+def unclear(single: Mapping[str, Value]) -> str:
+    """The first of the five metrics that is not clearly above 0, by which nothing can be divided; empty where none."""
+    for name in REDUCTION_METRICS:
+        value = quantity(name).variability(single[name])
+        if not value.value > 0.0 or value.value <= 2 * value.error:
+            return quantity(name).header
+    return ""
 
 
 def with_reductions(measured: Measured) -> Measured:
@@ -62,9 +75,18 @@ def reduction(single: Mapping[str, Value], mitigated: Mapping[str, Value], readi
     The five metrics come from the same runs, so their errors are added as if they moved together: the largest that
     the mean's error can be.
     """
-    before, after = ({name: row[name].value for name in REDUCTION_METRICS} for row in (single, mitigated))
+    before, after = (
+        {name: _unsigned(name, row[name].value) for name in REDUCTION_METRICS} for row in (single, mitigated)
+    )
     errors = [_ratio_error(name, single[name], mitigated[name], reading) for name in REDUCTION_METRICS]
-    return Value(variability_reduction(before, after, reading), 100.0 * math.fsum(errors) / len(errors))
+    freedom = min(row[name].freedom for row in (single, mitigated) for name in REDUCTION_METRICS)
+    percent = variability_reduction(before, after, reading)
+    return Value(percent, 100.0 * math.fsum(errors) / len(errors), freedom=freedom)
+
+
+def _unsigned(name: str, value: float) -> float:
+    """Without its sign, which an ensemble's gain may have by chance; a correlation stays as it is."""
+    return value if quantity(name).is_correlation else abs(value)
 
 
 def rounding_range(
@@ -120,6 +142,13 @@ def _plain(variant: Variant) -> Variant:
     return variant.model_copy(update=changes)
 
 
+def _divisible(single: Mapping[str, Value]) -> bool:
+    """Whether none of the five metrics, in either reading, is zero."""
+    return all(
+        single[name].value != 0.0 and quantity(name).variability(single[name]).value > 0.0 for name in REDUCTION_METRICS
+    )
+
+
 def _complete(values: Mapping[str, Value]) -> bool:
-    """Whether all five metrics are known, and none of those that are divided by is zero."""
-    return all(name in values and values[name].known and values[name].value != 0.0 for name in REDUCTION_METRICS)
+    """Whether all five metrics are known."""
+    return all(name in values and values[name].known for name in REDUCTION_METRICS)

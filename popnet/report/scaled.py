@@ -28,18 +28,28 @@ def departures(experiment: Experiment, data: str = "") -> list[str]:
     data: what the store knows the data set as (see `data_name`).
     """
     full = original(experiment)
-    lines = [] if full is None or full == experiment else list(_departures(experiment, full, data))
+    return [] if full is None or full == experiment else list(_departures(experiment, full, data))
+
+
+def departs_from(experiment: Experiment) -> str:
+    """What the `departures` are from, as the heading above them: the published experiment, or one only shipped."""
+    full = original(experiment)
+    return "Not the published experiment in full" if full is not None and full.published else "Not as shipped"
+
+
+def proxy(experiment: Experiment) -> str:
+    """That low-level nondeterminism is by its seeded proxy, in a sentence; empty where it is not, or does not vary."""
     varied = {source for variant in experiment.variants for source in variant.sources}
-    if "kernels" in varied and experiment.recipe.kernels.mode == "reorder":
-        lines.append("low-level nondeterminism by its seeded proxy: the order of the examples inside each batch")
-    return lines
+    if "kernels" not in varied or experiment.recipe.kernels.mode != "reorder":
+        return ""
+    return "Low-level nondeterminism is that of its seeded proxy: the order of the examples inside each batch."
 
 
 def original(experiment: Experiment) -> Experiment | None:
-    """The shipped experiment at full size: of those of the same name or the same published tables, the most work."""
+    """The shipped experiment of the same name, else that of the same published tables with the most work."""
     tables = set(experiment.published)
-    found = [other for other in _shipped() if other.name == experiment.name or tables & set(other.published)]
-    return max(found, key=_work, default=None)
+    same = shipped(experiment.name)
+    return same or max((other for other in _shipped() if tables & set(other.published)), key=_work, default=None)
 
 
 @cache
@@ -80,12 +90,17 @@ def other_kind(mine: Recipe, theirs: Recipe) -> str:
     return ""
 
 
-def other_than(experiment: Experiment, reference: str) -> str:
-    """Why a published table cannot be set beside an experiment's own: see `other_kind`; empty where it can."""
+def other_than(experiment: Experiment, reference: str, variant: Variant | None = None) -> str:
+    """Why a published table cannot be set beside an experiment's own: see `other_kind`; empty where it can.
+
+    variant: of which row this is asked; of a row of the experiment's own recipe by default.
+    """
     full = paper_experiment(reference)
     if full is None:
         return UNKNOWN_TABLE
-    return other_kind(experiment.recipe, full.recipe)
+    recipe = experiment.recipe if variant is None else experiment.recipe_of(variant)
+    theirs = next((one for one in full.variants if variant is not None and one.name == variant.name), None)
+    return other_kind(recipe, full.recipe if theirs is None else full.recipe_of(theirs))
 
 
 def same_images(mine: Recipe, theirs: Recipe) -> bool:
@@ -93,8 +108,15 @@ def same_images(mine: Recipe, theirs: Recipe) -> bool:
     return _same_data(mine.dataset, theirs.dataset) and mine.train_examples == theirs.train_examples
 
 
-def training_departures(mine: Recipe, theirs: Recipe, data: str = "") -> list[str]:
-    """One phrase for each way in which a training departs from a published one, its data and model included."""
+def training_departures(mine: Recipe, theirs: Recipe, data: str = "", *, stand_ins: bool = True) -> list[str]:
+    """One phrase for each way in which a training departs from a published one, its data and model included.
+
+    stand_ins: whether a copy of the same pictures, and low-level nondeterminism by its proxy, are departures.
+    """
+    if not stand_ins:
+        kernels = mine.kernels.model_copy(update={"mode": theirs.kernels.mode})
+        dataset = theirs.dataset if _same_data(mine.dataset, theirs.dataset) else mine.dataset
+        mine = mine.model_copy(update={"kernels": kernels, "dataset": dataset})
     return list(_of_training(mine, theirs, data or data_name(mine.dataset)))
 
 

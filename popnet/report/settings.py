@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from popnet.config import Experiment, Recipe, Variant
-from popnet.report.claims.rows import is_plain
 from popnet.report.quantities import Value
 from popnet.report.verdicts import ratio
 
@@ -45,8 +46,7 @@ def differing_in(rows: Iterable[R], path: tuple[str, ...]) -> list[list[R]]:
     groups: dict[str, dict[float, R]] = {}
     for row in rows:
         value = _VALUES[path](row.recipe)
-        plain = is_plain(row) and row.variant.sources and "bit" not in row.variant.sources  # type: ignore[arg-type]
-        if value > 0 and plain:
+        if value > 0 and _is_plain(row.variant):
             constants = sorted(row.variant.constants.items())
             key = f"{without(row.recipe, path)} {row.variant.sources} {constants} {row.variant.part}"
             groups.setdefault(key, {}).setdefault(value, row)
@@ -66,8 +66,7 @@ def without(recipe: Recipe, *paths: tuple[str, ...]) -> dict[str, object]:
 
 def without_augmentation_and_less_data(rows: Iterable[R]) -> tuple[R, R] | None:
     """A row without augmentation and one with fewer training examples, alike in all else; None where there are none."""
-    plain = [row for row in rows if is_plain(row) and row.variant.sources]  # type: ignore[arg-type]
-    return _pair(plain)
+    return _pair([row for row in rows if _is_plain(row.variant)])
 
 
 def their_ensembles(rows: Iterable[R], pair: tuple[R, R]) -> tuple[R, R] | None:
@@ -80,14 +79,26 @@ def their_ensembles(rows: Iterable[R], pair: tuple[R, R]) -> tuple[R, R] | None:
 def variance_ratio(above: Value, below: Value) -> Value:
     """The square of one SD over that of another, their errors taken as independent."""
     share = ratio(above, below)
-    return Value(share.value**2, 2 * abs(share.value) * share.error)
+    return replace(share, value=share.value**2, error=2 * abs(share.value) * share.error)
+
+
+def _is_plain(variant: Variant) -> bool:
+    """Whether a row is of single models in which a source varies from the first step to the last, and no weight."""
+    single = variant.ensemble == 1 and variant.snapshots is None and variant.views.name == "none"
+    throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
+    return single and throughout and variant.cross is None and bool(variant.sources) and "bit" not in variant.sources
 
 
 def _pair(rows: list[R]) -> tuple[R, R] | None:
-    for bare in (row for row in rows if not row.recipe.augment.any and row.recipe.train_examples is None):
-        for less in (row for row in rows if row.recipe.augment.any and row.recipe.train_examples is not None):
+    for bare in (row for row in rows if not row.recipe.augment.any):
+        for less in (row for row in rows if row.recipe.augment.any and _size(row.recipe) < _size(bare.recipe)):
             paths = (("augment",), ("train_examples",))
             alike = without(bare.recipe, *paths) == without(less.recipe, *paths)
             if alike and bare.variant.ensemble == less.variant.ensemble:
                 return bare, less
     return None
+
+
+def _size(recipe: Recipe) -> float:
+    """Training examples; infinite where all are taken."""
+    return math.inf if recipe.train_examples is None else recipe.train_examples

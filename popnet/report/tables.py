@@ -209,7 +209,7 @@ def _notes(table: pd.DataFrame, published: pd.DataFrame | None) -> Iterator[str]
     if "diverged" in table.columns and (rows := int((pd.to_numeric(table["diverged"]).fillna(0) > 0).sum())):
         rest = "rows hold" if rows > 1 else "row holds"
         yield (
-            f"{rows} {rest} members that diverged or learnt nothing: their numbers are counted in means and SDs, so "
+            f"{rows} {rest} members that are no better than guessing: their numbers are counted in means and SDs, so "
             "these say little; a lower rate or more epochs may help."
         )
     if published is not None and not set(map(str, table.index)) & set(map(str, published.index)):

@@ -59,7 +59,7 @@ def _frame(measured: Measured) -> pd.DataFrame:
 
 def _remarks(section: Section, console: Console) -> None:
     if section.scaled:
-        text = f"Not the published experiment in full: {'; '.join(section.scaled)}."
+        text = f"{section.departs_from}: {'; '.join(section.scaled)}."
         prose.show(console, text)
     for warning in section.warnings:
         prose.show(console, warning)

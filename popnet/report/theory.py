@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.report.claims.shifts import shifted
 from popnet.report.quantities import Value
 from popnet.report.theory_figures import drawn, several_test_sets
-from popnet.report.theory_published import printed, printed_r_squared
+from popnet.report.theory_published import PAPERS_RUNS, printed, printed_r_squared
 from popnet.report.theory_rows import LUCKY_SHARE
 from popnet.results.found import Runs
 from popnet.results.reading import check_same_test
@@ -55,13 +55,23 @@ NOTE = (
     "(2024), *On the Variance of Neural Network Training with respect to Test Sets and Distributions*."
 )
 
+_GROWS_WITH_RUNS = {"accuracy_range", "dependent_pairs"}
+
+_COPY = "paper (CIFAR-10's own pixels)"
+
 PAPER_NOTE = "Columns headed *paper* are the numbers that the paper prints of the same training; it prints few."
 
 
-def table(summaries: Mapping[str, Summary], printed: Mapping[str, Mapping[str, Value]] | None = None) -> str:
+def table(
+    summaries: Mapping[str, Summary],
+    printed: Mapping[str, Mapping[str, Value]] | None = None,
+    copies: Collection[str] = (),
+) -> str:
     """The populations side by side, a row for each statistic, in Markdown.
 
-    printed: by label, the paper's numbers; a column beside the population's own where there are any.
+    Args:
+        printed: by label, the paper's numbers; a column beside the population's own where there are any.
+        copies: labels of what was trained on a copy of the paper's pictures.
     """
     columns: list[tuple[str, Callable[[tuple[str, str, str]], str]]] = []
     for label, summary in summaries.items():
@@ -69,7 +79,7 @@ def table(summaries: Mapping[str, Summary], printed: Mapping[str, Mapping[str, V
         values["genuine_error"] = 100 * summary.genuine_share_error
         columns.append((label, partial(_own, values)))
         if printed and label in printed:
-            columns.append(("paper", partial(_printed, printed[label])))
+            columns.append((_COPY if label in copies else "paper", partial(_printed, printed[label])))
     lines = [f"| | {' | '.join(head for head, _ in columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     lines += [f"| {row[0]} | {' | '.join(cell(row) for _, cell in columns)} |" for row in _ROWS]
     return "\n".join(lines)
@@ -83,7 +93,8 @@ def _printed(values: Mapping[str, Value], row: tuple[str, str, str]) -> str:
     name, value = row[2], values.get(row[2])
     if name == "accuracy_mean" and value is not None:
         return f"{100 - value.value:.{len(value.printed.partition('.')[2])}f}"
-    return "" if value is None else value.printed or f"{value.value:g}"
+    text = "" if value is None else value.printed or f"{value.value:g}"
+    return f"{text} ({PAPERS_RUNS:,} runs)" if text and name in _GROWS_WITH_RUNS else text
 
 
 def summaries(populations: Sequence[Runs]) -> dict[str, Summary]:
@@ -124,7 +135,8 @@ def write(populations: Sequence[Runs], folder: Path, name: str, title: str, text
     statistics, paper = summaries(populations), printed(by_label)
     folder.mkdir(parents=True, exist_ok=True)
     notes = [NOTE, "", PAPER_NOTE, ""] if paper else [NOTE, ""]
-    lines = [f"# {title}", "", text, "", table(statistics, paper), "", *notes]
+    copies = {label for label, runs in by_label.items() if runs.recipe and runs.recipe.dataset.kwargs.get("copy")}
+    lines = [f"# {title}", "", text, "", table(statistics, paper, copies), "", *notes]
     lines += _of_test_sets(by_label, statistics, paper)
     for figure in drawn(by_label, statistics):
         file = folder / f"{name}-{figure.kind}.svg"

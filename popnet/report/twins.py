@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from popnet.config import Variant
 from popnet.metrics import theory
 from popnet.results.found import Runs
 
@@ -18,6 +19,15 @@ def are_twins(runs: Runs, twin: Runs) -> bool:
     if not (poked or stepped) or runs.recipe != twin.recipe or runs.variant.part != twin.variant.part:
         return False
     return set(_unpoked(runs)) <= set(_unpoked(twin))
+
+
+def change_of(variant: Variant) -> str:
+    """What makes a row's runs differ from their twins, but for the step: only rows alike in it can be set side by side.
+
+    Empty of a row in which nothing does.
+    """
+    change = variant.perturbation.model_copy(update={"step": 0}).model_dump_json() if "bit" in variant.sources else ""
+    return " ".join(filter(None, (change, variant.first_step_precision)))
 
 
 def twin_disagreements(runs: Runs, twin: Runs) -> NDArray[np.float64]:

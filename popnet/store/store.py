@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from popnet.config import SOURCES, Experiment
-from popnet.errors import StoreError
+from popnet.config import SOURCES, Experiment, from_store
+from popnet.errors import ConfigError, StoreError
 from popnet.protocol import Member, View
 from popnet.store.files import (
     RENEWED,
@@ -45,6 +45,12 @@ FILE_KINDS: Mapping[str, str] = {
 """What a member leaves in files, and in which folder; its predictions last, for they make it complete."""
 
 FOLDERS = (*FILE_KINDS.values(), "labels", "checkpoints", "tables")
+
+IMAGE_NUMBERS = "image numbers"
+"""Beside the layers in a file of features where test images were drawn: which, int64 [examples]. No module is so named.
+
+A file without it holds the first images, as all did before those of a test set in order of class were drawn.
+"""
 
 _LABELS_DIGITS = 24
 """How much of its digest the name of a file of labels has."""
@@ -186,7 +192,8 @@ class Store:
                 whether the part is drawn by a shuffle.
 
         Raises:
-            StoreError: the store holds another recipe, or other data, under the same name.
+            StoreError: the store holds another recipe, or other data, under the same name, or members that took the
+                first of the training examples that are drawn now.
         """
         entry = {
             "recipe": experiment.recipe.canonical(),
@@ -208,7 +215,8 @@ class Store:
         """Enter experiments as store.json holds them, each with its recipe, in place of those of the same names.
 
         Raises:
-            StoreError: the store holds another recipe, or other data, under the same name; nothing is entered then.
+            StoreError: the store holds another recipe, or other data, under the same name, or other parts of the same
+                training set; nothing is entered then.
         """
         for name, entry in experiments.items():
             before = self._header["experiments"].get(name)
@@ -224,6 +232,7 @@ class Store:
                     f"{self.path}: was made with other data under the name {label!r} (digest {old[:12]} there, "
                     f"{now[:12]} now): choose another --store"
                 )
+        self._check_parts(experiments)
         content = {
             "experiments": {**self._header["experiments"], **experiments},
             "datasets": {**self.datasets(), **datasets},
@@ -231,6 +240,21 @@ class Store:
         if any(self._header.get(name) != value for name, value in content.items()):
             write_header(self.path, **content)
             self._header = read_header(self.path)
+
+    def _check_parts(self, experiments: Mapping[str, Mapping[str, Any]]) -> None:
+        """That recipes' `train_examples` mean the same examples of a data set as they do in the store's experiments.
+
+        An entry that does not say whether they are drawn is of the time when they never were.
+        """
+        held = self.entered()
+        if not any(map(_says_drawn, (*held.values(), *experiments.values()))):
+            return
+        drawn = {name: _drawn(entry, str(self.path)) for name, entry in held.items()}
+        for entry in experiments.values():
+            for label, now in _drawn(entry, str(self.path)).items():
+                for name, before in drawn.items():
+                    if before.get(label, now) != now:
+                        raise StoreError(_other_part(self.path, name, label, now))
 
     def experiments(self) -> dict[str, dict[str, Any]]:
         """The experiments run here, by name, as plain data."""
@@ -487,7 +511,15 @@ class Store:
     def features(self, member_id: str) -> dict[str, Tensor]:
         """A member's representations, float32 [examples, ...] by layer; there where the recipe names `features`."""
         self._row(member_id)
-        return load_tensors(self.features_path(member_id))
+        found = load_tensors(self.features_path(member_id))
+        return {layer: values for layer, values in found.items() if layer != IMAGE_NUMBERS}
+
+    def feature_images(self, member_id: str) -> NDArray[np.int64]:
+        """Which test images `features` are of, int64 [examples], in order: the first, or those of a fixed shuffle."""
+        self._row(member_id)
+        found = load_tensors(self.features_path(member_id))
+        examples = min(map(len, found.values()))
+        return found.get(IMAGE_NUMBERS, torch.arange(examples)).numpy()
 
     def trajectory(self, member_id: str) -> Tensor:
         """A member's weights before the first step and after each epoch: float32 [epochs + 1, weights]."""
@@ -614,6 +646,35 @@ def _of_shape(tensor: Tensor | None, axes: int, dtype: torch.dtype, path: Path) 
         held = "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
         raise StoreError(f"{path}: damaged: {held} where {dtype} of {axes} axes belongs")
     return tensor
+
+
+def _says_drawn(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of store.json names a training set, as [examples, drawn], of which parts are drawn."""
+    entered = entry.get("training_sets")
+    return isinstance(entered, dict) and any(
+        isinstance(facts, list) and facts[-1:] == [True] for facts in entered.values()
+    )
+
+
+def _drawn(entry: Mapping[str, Any], origin: str) -> dict[str, bool]:
+    """Of each data set that an entered experiment takes a part of, whether this is drawn by a shuffle."""
+    try:
+        experiment = from_store(entry["experiment"], origin)
+    except ConfigError:
+        return {}  # nothing that this version could train on
+    recipes = [experiment.recipe, *(experiment.recipe_of(variant) for variant in experiment.variants)]
+    labels = {recipe.dataset.identity for recipe in recipes if recipe.train_examples is not None}
+    entered = entry.get("training_sets")
+    known = entered if isinstance(entered, dict) else {}
+    return {label: known.get(label, [0, False])[-1:] == [True] for label in labels}
+
+
+def _other_part(path: Path, experiment: str, label: str, drawn: bool) -> str:
+    before, now = ("the first ones", "drawn by a shuffle") if drawn else ("drawn by a shuffle", "the first ones")
+    return (
+        f"{path}: `train_examples` of {label!r} are {before} in its experiment {experiment!r}, and would be {now} "
+        "here: choose another --store"
+    )
 
 
 def _difference(before: Any, now: Any, key: str = "recipe") -> str:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
-from popnet.data.choice import part_of
+from popnet.data.choice import looked_at
 from popnet.data.resident import BatchRequest, Images
 from popnet.errors import StoreError, TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
+from popnet.store.store import IMAGE_NUMBERS
 from popnet.training.device_epoch import DeviceEpoch
 from popnet.training.dropout import StepState, make_stateless
 from popnet.training.epochs import EpochPlan, epoch_plan
@@ -192,13 +193,17 @@ class Trainer:
     def features(self) -> dict[str, Tensor]:
         """What the recipe's `features.layers` give for some test images: float32 [examples, ...] by layer.
 
-        The first ones, or, of a test set in order of class, those of a fixed shuffle (`popnet.data.choice`).
+        The first ones, or, of a test set in order of class, those of a fixed shuffle (`popnet.data.choice`), whose
+        numbers stand beside the layers as `IMAGE_NUMBERS`.
         """
         spec = self.recipe.features
         if spec is None:
             return {}
-        test = part_of(self._test, min(spec.examples, len(self._test)))
-        return captured(self.model, spec.layers, lambda: self._predict(self.views[:1], test))
+        examples = min(spec.examples, len(self._test))
+        numbers = looked_at(self._test.labels.cpu().numpy(), examples)
+        test = self._test.first(examples) if numbers is None else self._test.chosen(torch.from_numpy(numbers))
+        found = captured(self.model, spec.layers, lambda: self._predict(self.views[:1], test))
+        return found if numbers is None else {**found, IMAGE_NUMBERS: torch.from_numpy(numbers.copy())}
 
     def checkpoint(self) -> dict[str, Tensor]:
         """All that the rest of the training follows from, as tensors; `restore` takes it back."""

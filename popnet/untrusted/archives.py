@@ -12,6 +12,8 @@ from typing import BinaryIO, cast
 
 from popnet.untrusted.files import check_regular, read_at_most
 
+_DAMAGED = (EOFError, OverflowError, RecursionError, UnicodeError, gzip.BadGzipFile, tarfile.TarError, zlib.error)
+
 
 class _Limited(io.RawIOBase):
     """A stream that ends in an error after so many bytes: a small file can unpack to any size."""
@@ -33,8 +35,8 @@ class _Limited(io.RawIOBase):
 def read_members(path: Path, wanted: Collection[str], most: int) -> dict[str, bytes]:
     """The regular files of a .tar.gz that have these names, in whatever folder, by name.
 
-    What is not there is left out. Raises ValueError: it is no whole .tar.gz, unpacks to more than `most` bytes, or
-    holds a name twice; and OSError.
+    What is not there is left out, as are sparse files, whose holes the archive need not hold. Raises ValueError: it is
+    no whole .tar.gz, unpacks to more than `most` bytes, or holds a name twice; and OSError.
     """
     check_regular(path)
     found: dict[str, bytes] = {}
@@ -44,13 +46,13 @@ def read_members(path: Path, wanted: Collection[str], most: int) -> dict[str, by
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     name = PurePosixPath(member.name).name
-                    if name not in wanted or not member.isreg():
+                    if name not in wanted or not member.isreg() or member.issparse():
                         continue
                     if name in found:
                         raise ValueError(f"holds {name} twice")
                     content = archive.extractfile(member)
                     assert content is not None
                     found[name] = read_at_most(cast(io.BufferedIOBase, content), most)
-    except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
+    except _DAMAGED as error:
         raise ValueError(f"is no whole .tar.gz file ({error})") from None
     return found

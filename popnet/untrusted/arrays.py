@@ -8,6 +8,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,13 +102,15 @@ def check_npy_file(path: Path) -> None:
         check_npy(file, os.fstat(file.fileno()).st_size)
 
 
-def check_npz_file(path: Path) -> None:
+def check_npz_file(path: Path, wanted: Collection[str] | None = None) -> None:
     """`check_npy` of every array in an .npz, and that all of them together fit into half of the free memory.
 
-    Compression makes a small file stand for a thousand times its size. Raises ValueError, zipfile.BadZipFile, OSError.
+    Of the `wanted` ones alone where they are given. Compression makes a small file stand for a thousand times its size.
+    Raises ValueError, zipfile.BadZipFile, OSError.
     """
+    check_regular(path)
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
+        entries = [e for e in archive.infolist() if wanted is None or e.filename.removesuffix(".npy") in wanted]
         free = available_memory() // 2
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > free:

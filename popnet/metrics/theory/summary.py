@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import kstwobign
 
 from popnet.metrics.theory.calibration import disagreement_check
 from popnet.metrics.theory.decorrelation import split_halves
@@ -28,6 +27,15 @@ from popnet.metrics.theory.variance import (
 LEAST_MEMBERS = 8
 """Of which a summary can be made."""
 
+_FARTHEST = 0.957
+"""Times 1 / sqrt(runs): the 95% point of the distance between the distribution of runs and the normal one of their own
+mean and of known SD, which is the limit of independent errors whose rates are the runs' own. Simulated, 4,000 times
+2,000 runs; of a distribution that is known beforehand it is Kolmogorov's 1.358.
+"""
+
+_STEPS = 0.583
+"""Times the root of the largest step: how much nearer a walk stays that is looked at in steps (Siegmund 1985)."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -45,7 +53,7 @@ class Summary:
         independent_share, _error: independent_sd / sd.
         independence_distance, independence_by_chance: the largest distance between the runs' cumulative distribution of
             accuracy and that of independent errors, in percent of the runs, and what 95% of as many independent runs
-            would stay below (Kolmogorov's).
+            would stay below, of which the examples' error rates were taken too.
         distribution_sd, _low, _high: on the distribution (Theorem 2), with a 95% interval over runs and examples; of a
             negative variance, minus the root of its amount.
         distribution_variance, _error: the same as a variance, in points squared; over runs and examples.
@@ -165,7 +173,7 @@ def _spread(bits: PackedErrors, draws: Resampled, error: float) -> Fields:
         "independent_share": _over(independent, math.sqrt(variance)),
         "independent_share_error": draws.error_of(lambda d: np.sqrt(d.independent_variance / d.variance)),
         "independence_distance": 100 * _distance(bits),
-        "independence_by_chance": 100 * float(kstwobign.ppf(0.95)) / math.sqrt(bits.members),
+        "independence_by_chance": 100 * _distance_by_chance(bits),
         "binomial_sd": 100 * math.sqrt(binomial),
         "binomial_ratio": _over(binomial, variance),
         "binomial_ratio_error": 2 * _over(binomial, variance) * _over(sd_error, math.sqrt(variance)),
@@ -227,6 +235,12 @@ def _distance(bits: PackedErrors) -> float:
     foreseen = np.cumsum(independent_errors_distribution(bits))
     seen = np.cumsum(np.bincount(bits.member_counts(), minlength=len(foreseen))) / bits.members
     return float(np.abs(seen - foreseen).max())
+
+
+def _distance_by_chance(bits: PackedErrors) -> float:
+    """What that distance is below in 95% of populations of independent errors."""
+    step = float(independent_errors_distribution(bits).max())
+    return (_FARTHEST - _STEPS * math.sqrt(step)) / math.sqrt(bits.members)
 
 
 def _over(above: float, below: float) -> float:

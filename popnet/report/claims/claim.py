@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from popnet.report.beside import Beside
-from popnet.report.claims.comparable import LEAST, why_not
+from popnet.report.claims.comparable import why_not
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import IMAGES, TEXTS, Quantity, Value, quantity, shown
-from popnet.report.verdicts import Verdict
+from popnet.report.verdicts import LEAST_MEMBERS, Verdict
 
 Values = Mapping[str, Value]
 Side = Mapping[str, Values]
@@ -67,21 +68,53 @@ class Evidence:
             printed[pair.row.name] = {**cells, **printed.get(pair.row.name, {})}
         return cls(measured, printed)
 
-    def claim(self, statement: str, where: str, rows: Sequence[Row], check: Check, *, trained: bool = True) -> Claim:
+    def claim(
+        self,
+        statement: str,
+        where: str,
+        rows: Sequence[Row],
+        check: Check,
+        *,
+        trained: bool = True,
+        least: int = LEAST_MEMBERS,
+        means_of: Sequence[Row] | None = None,
+    ) -> Claim:
         """The claim, checked on the rows' numbers, and on the published ones where all of the rows have them.
 
         It is one that makes sense for any network, and gets a verdict where `why_not` has nothing against it.
 
         trained: whether it speaks of trained models, of which there are enough; else of any two runs.
+        least: how many members are enough.
+        means_of: the rows that must have reached a published mean; all of them by default.
         """
         names = tuple(row.name for row in rows)
-        ours = check({row.name: row.values for row in rows})
-        why = why_not(self.measured, rows, LEAST, any_network=True) if trained else None
+        uneven = len({row.members for row in rows}) > 1
+        ours = check({row.name: own_values(row, sample=uneven) for row in rows})
+        if uneven and ours.evidence:
+            ours = replace(ours, evidence=(*ours.evidence, _WITH_FREEDOM))
+        why = why_not(self.measured, rows, least, any_network=True, means_of=means_of) if trained else None
         if why is not None:
             ours = Finding(Verdict.NOT_COMPARABLE, ours.evidence, why)
         known = all(name in self.printed for name in names)
         theirs = check({name: self.printed[name] for name in names}) if known else None
         return Claim(statement, where, names, ours, theirs)
+
+
+_WITH_FREEDOM = ("SDs", "with n - 1 in the denominator, since the rows differ in their numbers of members n")
+
+
+def own_values(row: Row, *, sample: bool = False) -> Values:
+    """A row's numbers, with the freedom of their errors, which its members give.
+
+    sample: whether SDs get n - 1 in place of n, without which those of fewer members are smaller.
+    """
+    freedom = max(row.members - 1, 1)
+    factor = math.sqrt(row.members / freedom) if sample else 1.0
+    return {name: _own(value, freedom, factor if name.endswith("_sd") else 1.0) for name, value in row.values.items()}
+
+
+def _own(value: Value, freedom: int, factor: float) -> Value:
+    return Value(value.value * factor, value.error * factor, value.printed, freedom)
 
 
 def metrics_of(*sides: Values) -> list[Quantity]:

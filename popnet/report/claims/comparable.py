@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from popnet.config import Recipe
-from popnet.report.beside import matching, published_values
+from popnet.report.beside import matching, paper_recipe, published_values
 from popnet.report.claims.rows import is_single
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import Value, number, quantity
 from popnet.report.scaled import original, other_kind, paper_experiment, training_departures
-from popnet.report.tables import means_of, tables_with_means
-
-LEAST = 5
-"""Members below which nothing is said of how much they vary."""
+from popnet.report.tables import means_of as published_means
+from popnet.report.tables import tables_with_means
+from popnet.report.verdicts import LEAST_MEMBERS
 
 REACHED = 1.1
 """A model has reached a published mean where its error, or its perplexity, is at most a tenth above it."""
 
 
-def why_not(measured: Measured, rows: Sequence[Row], least: int = LEAST, *, any_network: bool = False) -> str | None:
+def why_not(
+    measured: Measured,
+    rows: Sequence[Row],
+    least: int = LEAST_MEMBERS,
+    *,
+    any_network: bool = False,
+    means_of: Sequence[Row] | None = None,
+) -> str | None:
     """Why these rows cannot be set against a claim, in a sentence; None where they can.
 
     Too few members or ensembles; a member that diverged; a model that is not trained; a published mean of the same
@@ -29,8 +35,13 @@ def why_not(measured: Measured, rows: Sequence[Row], least: int = LEAST, *, any_
     Args:
         least: the members (or ensembles) that each row needs.
         any_network: of a claim that is judged on the network itself, with no number of the paper's own model in it.
+        means_of: the rows that must have reached the published mean; all of them by default.
     """
-    found = (_reason(measured, row, least, any_network) for row in rows)
+    asked = {row.name for row in (rows if means_of is None else means_of)}
+    found = (
+        _reason(measured, row, least, any_network) or (short_of_mean(measured, row) if row.name in asked else "")
+        for row in rows
+    )
     return next((reason for reason in found if reason), None)
 
 
@@ -43,8 +54,7 @@ def unlike(recipe: Recipe, theirs: Recipe) -> str:
     """
     if other := other_kind(recipe, theirs):
         return other
-    lines = training_departures(recipe, theirs)
-    return "; ".join(line for line in map(_without_proxy, lines) if line and not line.startswith("data: CIFAR-10, "))
+    return "; ".join(training_departures(recipe, theirs, stand_ins=False))
 
 
 def short_of_mean(measured: Measured, row: Row) -> str:
@@ -70,7 +80,7 @@ def _reason(measured: Measured, row: Row, least: int, any_network: bool) -> str:
     if row.recipe.epochs == 0:
         return f"{row.name} is not trained: its recipe has 0 epochs"
     if row.diverged:
-        return f"{row.diverged} of {row.finished} members of {row.name} diverged or learnt nothing"
+        return f"{row.diverged} of {row.finished} members of {row.name} are no better than guessing"
     if row.members < least:
         what = "members" if row.variant.ensemble == 1 else "ensembles"
         return f"{row.name} has {row.members} {what}, and at least {least} are needed"
@@ -79,11 +89,17 @@ def _reason(measured: Measured, row: Row, least: int, any_network: bool) -> str:
         other = "" if theirs is None else unlike(row.recipe, theirs)
         if other:
             return f"{row.name} is trained otherwise than the published model: {other}"
-    return short_of_mean(measured, row)
+    return ""
 
 
 def _published_recipe(measured: Measured, row: Row) -> Recipe | None:
-    """The recipe of the shipped experiment's row of this name, else its own; None where no published table is named."""
+    """The recipe of the published row that this one is set beside; None where no published table is named.
+
+    Of a row that stands in none of the tables that is the recipe of the shipped experiment's row of this name, or else
+    the shipped experiment's own.
+    """
+    for reference, printed in _standing(measured, row):
+        return paper_recipe(reference, printed)
     full = original(measured.experiment) if measured.experiment.published else None
     if full is None:
         return None
@@ -91,18 +107,10 @@ def _published_recipe(measured: Measured, row: Row) -> Recipe | None:
     return full.recipe if variant is None else full.recipe_of(variant)
 
 
-def _without_proxy(line: str) -> str:
-    start = "recipe: "
-    if not line.startswith(start):
-        return line
-    kept = [part for part in line.removeprefix(start).split(", ") if not part.startswith("kernels.mode")]
-    return start + ", ".join(kept) if kept else ""
-
-
 def _means(measured: Measured, row: Row) -> dict[str, float]:
     """By quantity, what a row of single models must reach."""
     standing = list(_standing(measured, row))
-    given = [means for means in (means_of(table, printed) for table, printed in standing) if means]
+    given = [means for means in (published_means(table, printed) for table, printed in standing) if means]
     if given:
         return given[0]
     meant = (_published_recipe(measured, row) if standing else None) or row.recipe
@@ -111,7 +119,7 @@ def _means(measured: Measured, row: Row) -> dict[str, float]:
         if full is None or other_kind(row.recipe, full.recipe):
             continue
         if not standing or not unlike(meant, full.recipe):  # a table of other epochs has means of its own, not printed
-            return means_of(reference)
+            return published_means(reference)
     return {}
 
 

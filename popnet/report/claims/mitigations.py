@@ -8,10 +8,10 @@ from typing import Any
 from popnet.config import Recipe
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, Values, metrics_of
 from popnet.report.claims.rows import is_plain
-from popnet.report.claims.sources import ALIKE, similar
+from popnet.report.claims.sources import ALIKE, LEAST_ALIKE, similar
 from popnet.report.measured import Row
-from popnet.report.quantities import Value, number, quantity, shown
-from popnet.report.reductions import Reduction, reduction, reductions
+from popnet.report.quantities import IMAGES, Value, number, percent, quantity, shown
+from popnet.report.reductions import READINGS, pairs, reduction, unclear
 from popnet.report.verdicts import Verdict, at_least, at_most, difference
 
 _SECTION = "Summers & Dinneen (2021), Section 5"
@@ -22,31 +22,43 @@ _ADDED = {"averaging", "clip_gradient", "weight_noise"}
 
 def claims(evidence: Evidence) -> Iterator[Claim]:
     """The claims that the experiment has the rows for."""
-    found = reductions(evidence.measured)
-    for one in found:
-        yield _reduces(evidence, one)
-    yield from _ensembles(evidence, found)
-    yield from _combined(evidence, found)
+    found = pairs(evidence.measured)
+    for mitigated, single in found:
+        yield _reduces(evidence, mitigated, single)
+    for single in {one.name: one for _, one in found}.values():
+        mitigated_rows = [row for row, one in found if one is single]
+        yield from _ensembles(evidence, mitigated_rows)
+        yield from _combined(evidence, mitigated_rows, single)
     yield from _no_help(evidence)
 
 
-def _reduces(evidence: Evidence, found: Reduction) -> Claim:
+def _reduces(evidence: Evidence, mitigated: Row, single: Row) -> Claim:
     def check(rows: Side) -> Finding:
-        mitigated, single = rows.values()
-        complement, raw = (reduction(single, mitigated, reading) for reading in ("complement", "raw"))  # type: ignore[arg-type]
+        after, before = rows.values()
+        if why := _undivided(single.name, before):
+            return Finding(Verdict.NOT_COMPARABLE, (), why)
+        complement, raw = (reduction(before, after, reading) for reading in READINGS)
         sentences = (
-            ("Mean reduction over the five metrics", _percent(complement)),
-            ("Read as the reproduction report does, by ρ itself", _percent(raw)),
+            ("Mean reduction over the five metrics", percent(complement, "%")),
+            ("Read as the reproduction report does, by ρ itself", percent(raw, "%")),
         )
-        return _with_accuracies(Finding(at_least([complement], 0.0), sentences), rows, [found.single.name])
+        return _with_accuracies(Finding(at_least([complement], 0.0), sentences), rows, [single.name])
 
-    statement = f"{found.mitigated.name} reduces variability against {found.single.name}"
-    return evidence.claim(statement, _SECTION, [found.mitigated, found.single], check)
+    statement = f"{mitigated.name} reduces variability against {single.name}"
+    return evidence.claim(statement, _SECTION, [mitigated, single], check)
 
 
-def _ensembles(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
-    """Accelerated ensembles against ensembles of two: "comparable" in the SDs of accuracy and cross-entropy."""
-    plain = [one.mitigated for one in found if one.mitigated.variant.views.name == "none"]
+def _undivided(name: str, single: Values) -> str:
+    metric = unclear(single)
+    return f"{metric} of {name} is not clearly above 0, so no reduction can be counted" if metric else ""
+
+
+def _ensembles(evidence: Evidence, mitigated: Sequence[Row]) -> Iterator[Claim]:
+    """Accelerated ensembles against ensembles of two: "comparable" in the SDs of accuracy and cross-entropy.
+
+    mitigated: the rows of one single model.
+    """
+    plain = [row for row in mitigated if row.variant.views.name == "none"]
     two = next((row for row in plain if row.variant.ensemble == 2 and row.variant.snapshots is None), None)
     snapshots = next((row for row in plain if row.variant.ensemble == 1 and row.variant.snapshots), None)
     if two is None or snapshots is None:
@@ -57,28 +69,26 @@ def _ensembles(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
         _SECTION,
         [snapshots, two],
         lambda rows: _with_accuracies(similar(rows, sds, ALIKE), rows, [two.name]),
+        least=LEAST_ALIKE,
     )
 
 
-def _combined(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
-    """Accelerated ensembling with test-time augmentation against each of them alone."""
-    rows = [one.mitigated for one in found if one.mitigated.variant.ensemble == 1]
-    both = [row for row in rows if row.variant.snapshots and row.variant.views.name != "none"]
-    alone = [row for row in rows if row not in both]
-    if not both or not alone:
+def _combined(evidence: Evidence, mitigated: Sequence[Row], single: Row) -> Iterator[Claim]:
+    """Accelerated ensembling with test-time augmentation against each of them alone, both of which must be measured."""
+    rows = [row for row in mitigated if row.variant.ensemble == 1]
+    against = {row.name: _alone(row, rows) for row in rows if row.variant.snapshots and _augmented(row)}
+    both = [row for row in rows if against.get(row.name)]
+    if not both:
         return
-    single = found[0].single
+    alone = [row for row in rows if any(row in parts for parts in against.values())]
 
     def check(side: Side) -> Finding:
         base = side[single.name]
+        if why := _undivided(single.name, base):
+            return Finding(Verdict.NOT_COMPARABLE, (), why)
         results = {name: reduction(base, values, "complement") for name, values in side.items() if name != single.name}
-        gains = [
-            Value(results[a.name].value - results[b.name].value, results[a.name].error + results[b.name].error)
-            for a in both
-            for b in alone
-            if b.variant.snapshots or b.variant.views == a.variant.views
-        ]
-        sentences = tuple((f"Reduction by {name}", _percent(value)) for name, value in results.items())
+        gains = [_gain(results[row.name], results[part.name]) for row in both for part in against[row.name]]
+        sentences = tuple((f"Reduction by {name}", percent(value, "%")) for name, value in results.items())
         compared = {row.name: side[row.name] for row in [*both, single]}
         return _with_accuracies(Finding(at_least(gains, 0.0), sentences), compared, [single.name])
 
@@ -90,19 +100,38 @@ def _combined(evidence: Evidence, found: list[Reduction]) -> Iterator[Claim]:
     )
 
 
+def _augmented(row: Row) -> bool:
+    return row.variant.views.name != "none"
+
+
+def _alone(both: Row, rows: Sequence[Row]) -> list[Row]:
+    """The rows of each of two mitigations alone; none where one of them was not measured."""
+    mine = both.variant
+    snapshots = [row for row in rows if row.variant.snapshots == mine.snapshots and not _augmented(row)]
+    views = [row for row in rows if row.variant.snapshots is None and row.variant.views == mine.views]
+    return [*snapshots, *views] if snapshots and views else []
+
+
+def _gain(more: Value, less: Value) -> Value:
+    """The difference of two reductions against the same single model, so that their errors are added."""
+    freedom = min(more.freedom, less.freedom)
+    return Value(more.value - less.value, more.error + less.error, freedom=freedom)
+
+
 def _no_help(evidence: Evidence) -> Iterator[Claim]:
     """The changes that Appendix D names, against the experiment's own recipe, for the same sources."""
     measured = evidence.measured
     plain = [row for row in measured.rows if is_plain(row) and row.members >= 2 and row.variant.sources]
     for row in plain:
         base = _unchanged(row, plain, measured.experiment.recipe.digest)
-        if base is None:
+        if base is None or any(name not in one.values for one in (row, base) for name in IMAGES):
             continue
         yield evidence.claim(
             f"{row.name} does not reduce variability (by a fifth or more) against {base.name}",
             "Summers & Dinneen (2021), Appendix D",
             [row, base],
-            lambda rows: _with_accuracies(_by_a_fifth(*rows.values()), rows, list(rows)[1:]),
+            lambda rows: _with_accuracies(_by_a_fifth(rows), rows, list(rows)[1:]),
+            means_of=[base],
         )
 
 
@@ -131,13 +160,15 @@ def _points(mean: Value) -> str:
     return f"{number(mean.value, 2)}%"
 
 
-def _by_a_fifth(changed: Values, base: Values) -> Finding:
-    if len(metrics_of(changed, base)) < 5 or any(base[m.name].value == 0.0 for m in metrics_of(changed, base)):
+def _by_a_fifth(rows: Side) -> Finding:
+    changed, base = rows.values()
+    if len(metrics_of(changed, base)) < len(IMAGES):
         return Finding(Verdict.OPEN, ())
+    if why := _undivided(list(rows)[1], base):
+        return Finding(Verdict.NOT_COMPARABLE, (), why)
     change = reduction(base, changed, "complement")
-    return Finding(
-        at_most([change], 100.0 * (1 - ALIKE)), (("Mean reduction over the five metrics", _percent(change)),)
-    )
+    sentences = (("Mean reduction over the five metrics", percent(change, "%")),)
+    return Finding(at_most([change], 100.0 * (1 - ALIKE)), sentences)
 
 
 def _unchanged(row: Row, plain: list[Row], digest: str) -> Row | None:
@@ -167,7 +198,3 @@ def _is_other_optimizer(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> b
     if "name" in keys:
         return mine["name"] == "adam" and theirs["name"] == "sgd" and keys <= {"name", "lr", "momentum", "betas", "eps"}
     return mine["name"] == "sgd" and "momentum" in keys and keys <= {"momentum", "lr"}
-
-
-def _percent(value: Value) -> str:
-    return f"{value.value:.0f}% ± {value.error:.0f}"

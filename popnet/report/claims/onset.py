@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, told
-from popnet.report.claims.rows import has_papers_bit, is_single
+from popnet.report.claims.rows import is_plain, training_key
 from popnet.report.claims.sources import ALIKE
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import Value, quantity
-from popnet.report.verdicts import at_least, difference, ratio
+from popnet.report.quantities import Quantity, Value, quantity
+from popnet.report.verdicts import Verdict, at_least, difference, log_ratio
 
 _WHERE = "Summers & Dinneen (2021), Section 3.4"
 
@@ -28,16 +29,16 @@ class Onsets:
 
 
 def onsets(measured: Measured) -> list[Onsets]:
-    """One for each set of sources that was measured from at least two onsets, the beginning among them.
+    """One for each recipe, constants and set of sources measured from at least two onsets, the beginning among them.
 
     `init` acts at the beginning alone, so rows with and without it belong together.
     """
-    by_sources: dict[tuple[str, ...], list[Row]] = {}
+    alike: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     for row in measured.rows:
-        variant = row.variant
-        if is_single(row) and row.members >= 2 and variant.sources and has_papers_bit(variant):
-            by_sources.setdefault(tuple(s for s in variant.sources if s != "init") or ("init",), []).append(row)
-    found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for sources, rows in by_sources.items()]
+        if is_plain(row, any_onset=True) and row.members >= 2 and row.variant.sources:
+            sources = tuple(s for s in row.variant.sources if s != "init") or ("init",)
+            alike.setdefault((training_key(row), sources), []).append(row)
+    found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for (_, sources), rows in alike.items()]
     return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]
 
 
@@ -67,23 +68,30 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _nearly_as_much(rows: Side) -> Finding:
-    share, evidence = _compared(rows, ratio)
-    return Finding(at_least([share], ALIKE), evidence)
+    share, evidence = _compared(rows, log_ratio)
+    return Finding(at_least([share], math.log(ALIKE)), evidence)
 
 
 def _less_in_the_end(rows: Side) -> Finding:
     gap, evidence = _compared(rows, difference)
+    first, metric = next(iter(rows.values())), _metric(rows)
+    if first[metric.name].value == 0.0:
+        return Finding(Verdict.NOT_COMPARABLE, evidence, "from the beginning on nothing varies, so nothing can fall")
     return Finding(at_least([gap], 0.0), evidence)
 
 
 def _compared(rows: Side, how: Callable[[Value, Value], Value]) -> tuple[Value, tuple[tuple[str, str], ...]]:
     """The accuracy SD of the first row against that of the second, and the numbers behind it."""
     (first_name, first), (second_name, second) = rows.items()
-    metric = quantity("ppl_sd" if "ppl_sd" in first else "accuracy_sd")
+    metric = _metric(rows)
     sentence = (
         f"{told(metric, first[metric.name], first_name)} against {told(metric, second[metric.name], second_name)}"
     )
     return how(first[metric.name], second[metric.name]), ((metric.header, sentence),)
+
+
+def _metric(rows: Side) -> Quantity:
+    return quantity("ppl_sd" if all("ppl_sd" in row for row in rows.values()) else "accuracy_sd")
 
 
 def _share(row: Row) -> str:

@@ -33,14 +33,24 @@ def groups(measured: Measured) -> list[Group]:
     by_recipe: dict[str, list[Row]] = {}
     for row in measured.rows:
         if is_plain(row) and row.members >= 2:
-            by_recipe.setdefault(f"{row.recipe.digest} {sorted(row.variant.constants.items())}", []).append(row)
+            by_recipe.setdefault(training_key(row), []).append(row)
     return [_group(rows) for rows in by_recipe.values()]
 
 
-def is_plain(row: Row) -> bool:
-    """Whether a row is of single models, with its seeds from the first step to the last, and the papers' bit change."""
+def training_key(row: Row) -> str:
+    """Equal for rows of equal recipe and constants."""
+    return f"{row.recipe.digest} {sorted(row.variant.constants.items())}"
+
+
+def is_plain(row: Row, *, any_onset: bool = False) -> bool:
+    """Whether a row is of single models, with its seeds from the first step to the last, and the papers' bit change.
+
+    any_onset: whether it may get its seeds later than at the first step.
+    """
     variant = row.variant
-    throughout = variant.onset == 0 and variant.until_step is None and variant.first_step_precision is None
+    throughout = (
+        (any_onset or variant.onset == 0) and variant.until_step is None and variant.first_step_precision is None
+    )
     return is_single(row) and throughout and variant.cross is None and has_papers_bit(variant)
 
 

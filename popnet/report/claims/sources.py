@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 from popnet.report.claims.claim import Claim, Evidence, Finding, Side, metrics_of, told
 from popnet.report.claims.rows import Group, groups
-from popnet.report.quantities import Quantity, Value
-from popnet.report.verdicts import Verdict, at_least, exactly, ratio
+from popnet.report.quantities import Quantity, Value, percent
+from popnet.report.verdicts import Verdict, at_least, exactly, log_ratio, ratio
 
 Told = Callable[[Value, Value], str]
 """How the distance of a smaller from a larger value is put."""
 
 ALIKE = 0.8
 """What "within a maximum of 20% of each other" asks of the smaller over the larger."""
+
+LEAST_ALIKE = 20
+"""Members below which no row is called more than 20% from another: with 10, one in thirteen would be by chance."""
 
 
 def claims(evidence: Evidence) -> Iterator[Claim]:
@@ -34,9 +38,9 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
 
 def _percent_apart(low: Value, high: Value) -> str:
     share = ratio(low, high)
-    return (
-        f"{100 * (1 - share.value):.0f}% ± {100 * share.error:.0f} apart" if share.known else "too uncertain to compare"
-    )
+    if not share.known:
+        return "too uncertain to compare"
+    return f"{percent(Value(100 * (1 - share.value), 100 * share.error), '%')} apart"
 
 
 def _times_apart(low: Value, high: Value) -> str:
@@ -49,7 +53,7 @@ def similar(rows: Side, metrics: list[Quantity], least: float, apart: Told = _pe
     ratios, sentences = [], []
     for metric in metrics:
         values = {name: metric.variability(row[metric.name]) for name, row in rows.items()}
-        ratios += [ratio(values[a], values[b]) for a, b in itertools.permutations(values, 2)]
+        ratios += [log_ratio(values[a], values[b]) for a, b in itertools.permutations(values, 2)]
         low, high = (choose(values, key=lambda name: values[name].value) for choose in (min, max))
         sentences.append(
             (
@@ -58,7 +62,7 @@ def similar(rows: Side, metrics: list[Quantity], least: float, apart: Told = _pe
                 f"{apart(values[low], values[high])}",
             )
         )
-    return Finding(at_least(ratios, least), tuple(sentences))
+    return Finding(at_least(ratios, math.log(least)), tuple(sentences))
 
 
 def _likeness(evidence: Evidence, group: Group) -> Iterator[Claim]:
@@ -68,6 +72,7 @@ def _likeness(evidence: Evidence, group: Group) -> Iterator[Claim]:
         where,
         group.sources,
         lambda rows: similar(rows, metrics_of(*rows.values()), ALIKE),
+        least=LEAST_ALIKE,
     )
     yield evidence.claim(
         "No source matters even a factor of two more than another, by any metric",

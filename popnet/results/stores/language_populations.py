@@ -17,7 +17,7 @@ from popnet import native
 from popnet.metrics.language import LanguageVariability, language_variability, perplexity
 from popnet.metrics.predictions import Predictions
 from popnet.protocol import Member, Plan, Population
-from popnet.results.stores.populations import ensemble_groups, population_table
+from popnet.results.stores.populations import Reason, ensemble_groups, population_table
 from popnet.store import LanguagePredictions, Store
 
 WORDS_NOT_KNOWN = "disagreement of ensembles needs all words' probabilities, which are not stored"
@@ -83,11 +83,11 @@ def language_table(plan: Plan, store: Store) -> pd.DataFrame:
         row = population_predictions(store, population, members).variability().as_dict()
         return row, [WORDS_NOT_KNOWN] if math.isnan(row["disagreement"]) else []
 
-    def lost(member: Member) -> str:
+    def lost(member: Member) -> Reason | None:
         known = language_population(store, [[member.id]])
         words = int(store.labels(member.id).max()) + 1 if known.logits is None else known.logits.classes
         bad = perplexity(known.log_probabilities)[0] > words
-        return f"perplexity above {words:,}, that of words drawn at random" if bad else ""
+        return (f"with a perplexity above {words:,}, that of words drawn at random", math.nan) if bad else None
 
     return population_table(plan, store, [field.name for field in fields(LanguageVariability)], measured, lost)
 

@@ -20,7 +20,7 @@ def stored_plans(store: Store) -> list[Plan]:
     done = store.done()
     plans = []
     for content in store.experiments().values():
-        experiment = config.from_mapping(content, origin=str(store.path))
+        experiment = config.from_store(content, str(store.path))
         candidates = [protocol.plan(experiment, platform) for platform in platforms]
         plans.append(max(candidates, key=lambda plan: sum(m.id in done for m in plan.members)))
     return plans
@@ -37,7 +37,7 @@ def finished_platforms(store: Store) -> list[Platform]:
 
 def planned_members(store: Store) -> set[str]:
     """The ids of the members that the store's experiments ask for, as each was last run, on every platform in it."""
-    experiments = [config.from_mapping(content, origin=str(store.path)) for content in store.experiments().values()]
+    experiments = [config.from_store(content, str(store.path)) for content in store.experiments().values()]
     platforms = _platforms(store.members())
     plans = (protocol.plan(experiment, platform) for experiment in experiments for platform in platforms)
     return {m.id for plan in plans for m in plan.members}

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from popnet.config import test_parts
 from popnet.errors import DataError
-from popnet.metrics.chance import diverged
-from popnet.metrics.population import Variability, variability
+from popnet.metrics.chance import at_chance, diverged
+from popnet.metrics.population import Variability, accuracy, variability
 from popnet.metrics.similarity import Alignment, linear_cka_alignment
 from popnet.protocol import Member, Plan, Population, View, view_weights, views_of
 from popnet.random import Source, permutation
 from popnet.store import Store
 from popnet.store.files import mapped_tensor
+from popnet.store.store import IMAGE_NUMBERS
 
 _GROUP_SEED = 1
 
@@ -26,11 +27,13 @@ FEW_ENSEMBLES = 10
 FEW = f"fewer than {FEW_ENSEMBLES} ensembles: deviations, and their errors too, are rough"
 """Marks a row whose spread is that of so few ensembles that not even its error bars can be trusted."""
 
-DIVERGED = "diverged or learnt nothing"
-"""What marks a row of which some members are no better than guessing."""
+Reason = tuple[str, float]
+"""By what a finished member is no better than guessing, in words, and its accuracy, percent, where that says more."""
 
-Lost = Callable[[Member], str]
-"""By what a finished member diverged or learnt nothing, in words; empty where it is trained."""
+AT_CHANCE: Reason = ("diverged or learnt nothing: at chance", float("nan"))
+
+Lost = Callable[[Member], Reason | None]
+"""The reason why a finished member is no better than guessing; None where it is trained."""
 
 
 def finished_members(population: Population, done: Mapping[str, frozenset[View]]) -> list[Member]:
@@ -128,10 +131,13 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
         logits = population_logits(store, population, members)
         return variability(logits, population_labels(store, population, members)).as_dict(), []
 
-    def lost(member: Member) -> str:
+    def lost(member: Member) -> Reason | None:
         logits = store.viewed_predictions(member.id)[1][:1]  # of the original images, which come first
-        bad = diverged(logits, store.labels(member.id))[0]
-        return f"at chance or cross-entropy above ln {logits.shape[2]:,}" if bad else ""
+        labels = store.labels(member.id)
+        if not diverged(logits, labels)[0]:
+            return None
+        right = float(accuracy(logits, labels)[0])
+        return AT_CHANCE if at_chance(right, labels) else (f"with cross-entropy above ln {logits.shape[2]:,}", right)
 
     return population_table(plan, store, [field.name for field in fields(Variability)], measured, lost)
 
@@ -150,7 +156,7 @@ def population_table(
         lost: asked once of each member that was trained at all. Members that are lost count in the columns.
     """
     done, failed = store.done(), store.failures()
-    known: dict[str, str] = {}
+    known: dict[str, Reason | None] = {}
     rows = {}
     for population in plan.populations:
         members = finished_members(population, done)
@@ -159,11 +165,10 @@ def population_table(
         row["members"] = len(members) // size
         for m in members:
             if m.id not in known:
-                known[m.id] = lost(m) if m.recipe.epochs > 0 else ""
-        reasons = [known[m.id] for m in members if known[m.id]]
+                known[m.id] = lost(m) if m.recipe.epochs > 0 else None
+        reasons = [reason for m in members if (reason := known[m.id])]
         marks = list(_marks(population, len(members)))
-        if reasons:
-            marks.append(f"{len(reasons)} of {len(members)} {DIVERGED}: {reasons[0]}")
+        marks += _lost_marks(reasons, len(members))
         if len(members) // size >= 2:
             values, more = measured(population, members)
             row |= values
@@ -174,6 +179,15 @@ def population_table(
         row["marks"] = "; ".join(marks)
         rows[population.name] = row
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
+
+
+def _lost_marks(reasons: Sequence[Reason], members: int) -> Iterator[str]:
+    """One for each reason by which members are no better than guessing, with their accuracies."""
+    for text in dict.fromkeys(text for text, _ in reasons):
+        known = [percent for reason, percent in reasons if reason == text]
+        least, most = (f"{choose(known):.0f}%" for choose in (min, max))
+        span = "" if np.isnan(known).any() else f" at {least if least == most else f'{least} to {most}'} accuracy"
+        yield f"{len(known)} of {members} {text}{span}"
 
 
 def similarity_table(plan: Plan, store: Store) -> pd.DataFrame:
@@ -206,24 +220,40 @@ def alignments(store: Store, members: Sequence[Member]) -> dict[str, Alignment]:
     """Linear CKA of every pair of members by layer, in the estimator of their recipe.
 
     Members are left out of a layer that the store does not have of them (another experiment may have trained them) or
-    that is not finite; a layer with fewer than two is left out. Where the store has more examples of some, the first
-    ones that it has of all are compared.
+    that is not finite, or that is of other images than most members' is; a layer with fewer than two is left out. Where
+    the store has more examples of some, the first ones that it has of all are compared.
     """
     spec = members[0].recipe.features if len(members) >= 2 else None
     found = {}
     for layer in () if spec is None else spec.layers:
         kept = _representations(store, members, layer)
         if spec is not None and len(kept) >= 2:
-            examples = min(map(len, kept))
-            first = [one[:examples] for one in kept]
-            found[layer or "logits"] = linear_cka_alignment(first, estimator=spec.estimator)
+            found[layer or "logits"] = linear_cka_alignment(kept, estimator=spec.estimator)
     return found
 
 
 def _representations(store: Store, members: Sequence[Member], layer: str) -> list[torch.Tensor]:
-    paths = [path for m in members if (path := store.features_path(m.id)).exists()]
-    kept = [tensor for path in paths if (tensor := mapped_tensor(path, layer)) is not None]
-    return [tensor for tensor in kept if bool(torch.isfinite(tensor).all())]
+    """Of the same images, by members: most of them, and of equally many those that come first."""
+    groups: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+    for path in (path for m in members if (path := store.features_path(m.id)).exists()):
+        values, numbers = mapped_tensor(path, layer), mapped_tensor(path, IMAGE_NUMBERS)
+        if values is None or not bool(torch.isfinite(values).all()):
+            continue
+        images = torch.arange(len(values)) if numbers is None else numbers
+        group = next((group for group in groups if _begin_alike(images, group[0][1])), None)
+        if group is None:
+            groups.append([(values, images)])
+        else:
+            group.append((values, images))
+    most = max(groups, key=len, default=[])
+    examples = min((len(values) for values, _ in most), default=0)
+    return [values[:examples] for values, _ in most]
+
+
+def _begin_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether the shorter of two lists of images begins the longer one."""
+    common = min(len(one), len(other))
+    return torch.equal(one[:common], other[:common])
 
 
 def over_pairs(matrix: NDArray[np.float64]) -> float:
