@@ -68,6 +68,7 @@ void bind_common(py::module_& m) {
     sources["BIT"] = uint32_t{BIT};
     sources["BOOTSTRAP"] = uint32_t{BOOTSTRAP};
     sources["GROUPS"] = uint32_t{GROUPS};
+    sources["SUBSET"] = uint32_t{SUBSET};
     m.attr("sources") = sources;
 #ifdef POPNET_CUDA
     m.attr("cuda_compiled") = true;

@@ -20,6 +20,7 @@ enum Source : uint32_t {
     BIT = 6,
     BOOTSTRAP = 7,
     GROUPS = 8,
+    SUBSET = 9,
 };
 
 struct Words {
