@@ -64,7 +64,11 @@ def part_of(images: AnyImages, examples: int | None) -> AnyImages:
     """The examples of a recipe's `train_examples`; all for None. Each keeps the augmentation that it has among all."""
     if examples is None:
         return images
-    numbers = chosen_examples(images.labels.cpu().numpy(), examples)
+    return numbered(images, examples, chosen_examples(images.labels.cpu().numpy(), examples))
+
+
+def numbered(images: AnyImages, examples: int, numbers: NDArray[np.int64] | None) -> AnyImages:
+    """The examples of these numbers, or the first ones for None."""
     part = images.first(examples) if numbers is None else images.chosen(torch.from_numpy(numbers))
     return cast(AnyImages, part)
 

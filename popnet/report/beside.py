@@ -137,11 +137,11 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
 
 def matching(measured: Mapping[str, Row], printed: Mapping[str, object]) -> dict[str, str]:
     """The published row of each measured one, by name: case, spaces and points do not count."""
-    by_key = {_key(name): name for name in printed}
-    found = {name: by_key[_key(name)] for name in measured if _key(name) in by_key}
+    by_key = {plain_name(name): name for name in printed}
+    found = {name: by_key[plain_name(name)] for name in measured if plain_name(name) in by_key}
     for published_key, measured_key in _SAME_ROW.items():
         if published_key in by_key and by_key[published_key] not in found.values():
-            name = next((name for name in measured if _key(name) == measured_key and name not in found), None)
+            name = next((name for name in measured if plain_name(name) == measured_key and name not in found), None)
             if name is not None:
                 found[name] = by_key[published_key]
     return found
@@ -210,8 +210,8 @@ def paper_recipe(reference: str, printed_name: str) -> Recipe | None:
 
 def _variant(full: Experiment, printed_name: str) -> Variant | None:
     """The row of a shipped experiment that a published row is; by name, as `matching` finds it."""
-    keys = {_key(printed_name), _SAME_ROW.get(_key(printed_name), "")}
-    return next((variant for variant in full.variants if _key(variant.name) in keys), None)
+    keys = {plain_name(printed_name), _SAME_ROW.get(plain_name(printed_name), "")}
+    return next((variant for variant in full.variants if plain_name(variant.name) in keys), None)
 
 
 def _data(measured: Measured, recipe: Recipe) -> str:
@@ -253,5 +253,6 @@ def _written_decimals(value: float) -> int:
     return max(len(digits) - int(exponent[2]), 0)
 
 
-def _key(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A row's name without capitals, spaces and points, which do not count where rows are matched."""
     return "".join(character for character in name.casefold() if character.isalnum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from popnet.config import Recipe, Variant
-from popnet.report.beside import published_values
+from popnet.report.beside import plain_name, published_values
 from popnet.report.claims.comparable import unlike
 from popnet.report.quantities import Value
 from popnet.report.scaled import paper_experiment
@@ -54,15 +54,15 @@ def printed_r_squared(first: str, second: str) -> Value | None:
 
 def test_set(label: str) -> str | None:
     """The paper's name of a test set that bears it, with or without `imagenet`; None for any other."""
-    word = _key(label)
-    return next((name for name in published_values(TEST_SETS) if _key(name) in (word, f"imagenet{word}")), None)
+    word = plain_name(label)
+    return next((name for name in published_values(TEST_SETS) if plain_name(name) in (word, f"imagenet{word}")), None)
 
 
 def _of_training(label: str, runs: Runs) -> Iterator[tuple[str, Value]]:
     """Every number printed of the same training; where several tables print one, that of a row of the same name."""
     tables = [name for name in published_references() if name.startswith("jordan_2024.") and name != _PAIRS]
     matches = [(name, reference) for reference in tables for name in _rows_like(runs, reference)]
-    matches.sort(key=lambda match: _key(match[0]) != _key(label))
+    matches.sort(key=lambda match: plain_name(match[0]) != plain_name(label))
     seen: set[str] = set()
     for name, reference in matches:
         for quantity, value in published_values(reference)[name].items():
@@ -75,10 +75,10 @@ def _rows_like(runs: Runs, reference: str) -> Iterator[str]:
     full = paper_experiment(reference)
     if full is None or runs.variant is None or runs.recipe is None:
         return
-    names = {_key(name): name for name in published_values(reference)}
+    names = {plain_name(name): name for name in published_values(reference)}
     for variant in full.variants:
-        if _key(variant.name) in names and _same(runs.recipe, runs.variant, full.recipe_of(variant), variant):
-            yield names[_key(variant.name)]
+        if plain_name(variant.name) in names and _same(runs.recipe, runs.variant, full.recipe_of(variant), variant):
+            yield names[plain_name(variant.name)]
 
 
 def _is_trained_as(runs: Runs, reference: str) -> bool:
@@ -90,7 +90,3 @@ def _same(recipe: Recipe, variant: Variant, theirs: Recipe, row: Variant) -> boo
     if recipe.language is not None or unlike(recipe.model_copy(update={"precision": theirs.precision}), theirs):
         return False
     return all(getattr(variant, key) == getattr(row, key) for key in _ROW)
-
-
-def _key(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from popnet import metrics, models
 from popnet.config import Component, Recipe, imported
-from popnet.data.choice import looked_at
+from popnet.data.choice import looked_at, numbered
 from popnet.data.resident import BatchRequest, Images
 from popnet.errors import StoreError, TrainingError
 from popnet.protocol import HARDWARE, ORIGINAL, Member, View, steps_per_epoch
@@ -201,7 +201,7 @@ class Trainer:
             return {}
         examples = min(spec.examples, len(self._test))
         numbers = looked_at(self._test.labels.cpu().numpy(), examples)
-        test = self._test.first(examples) if numbers is None else self._test.chosen(torch.from_numpy(numbers))
+        test = numbered(self._test, examples, numbers)
         found = captured(self.model, spec.layers, lambda: self._predict(self.views[:1], test))
         return found if numbers is None else {**found, IMAGE_NUMBERS: torch.from_numpy(numbers.copy())}
 
