@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow import parquet as pq
 
 import popnet
 from popnet import config, data
@@ -30,6 +28,9 @@ from popnet.data.statistics import channel_statistics
 from popnet.errors import ConfigError, DataError
 from popnet.untrusted import archives
 from popnet.untrusted.pickles import parse_pickle
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'popnet[hf]'")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'popnet[hf]'")
 
 NAMES = cifar.CIFAR10.class_names
 A_CLASS = (2, 1)
