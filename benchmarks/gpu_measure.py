@@ -200,7 +200,7 @@ def print_rows(keys: Sequence[str], sizes: Sizes, device: torch.device, beside: 
     if device.type == "cpu":
         torch.set_num_threads(1)
     rows = [Row.of(key) for key in keys]
-    if device.type == "cuda" and rows[0].kind not in POPNETS:
+    if rows[0].kind not in POPNETS:
         peers.plain_pytorch(rows[0].precision)
     measure = measured_beside if beside else measured
     for row, train in trainings(rows, sizes, device):

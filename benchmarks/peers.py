@@ -24,8 +24,9 @@ _WARM_UPS = 3
 
 
 def plain_pytorch(precision: str) -> None:
-    """Set this process as such scripts do: the fastest kernels, and batch norm by PyTorch, not by popnet."""
+    """Set this process as such scripts do: the fastest kernels, and each layer by PyTorch, not by popnet."""
     popnet.models.normalisation._fuses = lambda norm, x: False
+    popnet.models.fully_connected._is_narrow = lambda layer, x: False
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loader import cpu_model
+from peers import plain_pytorch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -185,6 +186,7 @@ def core_rate(precision: str) -> float:
 
 def measure(case: Case, repeats: int, workers: int, members: int) -> dict[str, float | str]:
     """One line of the table."""
+    plain_pytorch(case.precision)  # of this process, the script's; popnet's are others
     data = popnet.data.load("synthetic", train=SCRIPT_IMAGES, test=1)
     dataset = PilImages(data.train_images, data.train_labels)
 

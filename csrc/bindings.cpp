@@ -27,6 +27,7 @@
 #include "training/cross_entropy.h"
 #include "training/dropout.h"
 #include "training/fo_pool.h"
+#include "training/narrow_linear.h"
 #include "training/segments.h"
 #include "training/sgd.h"
 #include "training/step.h"
@@ -333,6 +334,22 @@ NormShape norm_shape(int64_t rows, int channels, const std::string& type, bool a
                             : NormForm::NORM};
 }
 
+NarrowShape narrow_shape(int64_t rows, int64_t inputs, int outputs, const std::string& type) {
+    return NarrowShape{rows, inputs, outputs, float_type(type)};
+}
+
+// Tensors in the order of the struct's members; 0 for one that is not there.
+NarrowForward narrow_forward(const std::array<Address, 4>& tensors) {
+    return NarrowForward{pointer<const void>(tensors[0]), pointer<const void>(tensors[1]),
+                         pointer<const void>(tensors[2]), pointer<void>(tensors[3])};
+}
+
+NarrowBackward narrow_backward(const std::array<Address, 6>& tensors) {
+    return NarrowBackward{pointer<const void>(tensors[0]), pointer<const void>(tensors[1]),
+                          pointer<const void>(tensors[2]), pointer<void>(tensors[3]),
+                          pointer<void>(tensors[4]),       pointer<void>(tensors[5])};
+}
+
 // Tensors in the order of the struct's members; 0 for one that is not there.
 NormForward norm_forward(const std::array<Address, 11>& tensors, double eps, double momentum) {
     return NormForward{pointer<const void>(tensors[0]),
@@ -414,6 +431,12 @@ void bind_training(py::module_& m) {
     py::class_<CrossEntropy>(m, "CrossEntropy").def(py::init(&cross_entropy));
     py::class_<StepBatch>(m, "StepBatch").def(py::init(&step_batch));
     m.attr("step_values_words") = sizeof(StepValues) / 8;
+    py::class_<NarrowShape>(m, "NarrowShape").def(py::init(&narrow_shape));
+    py::class_<NarrowForward>(m, "NarrowForward").def(py::init(&narrow_forward));
+    py::class_<NarrowBackward>(m, "NarrowBackward").def(py::init(&narrow_backward));
+    m.attr("narrow_outputs") = kNarrowOutputs;
+    m.def("narrow_linear_cpu", &narrow_linear_cpu, py::call_guard<Unlocked>());
+    m.def("narrow_linear_gradient_cpu", &narrow_linear_gradient_cpu, py::call_guard<Unlocked>());
     m.def("norm_partials", &norm_partials);
     m.def("batch_norm_cpu", &batch_norm_cpu, py::call_guard<Unlocked>());
     m.def("batch_norm_gradient_cpu", &batch_norm_gradient_cpu, py::call_guard<Unlocked>());

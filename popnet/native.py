@@ -1113,6 +1113,70 @@ def batch_norm_gradient(
     return NormGradients(of_x, of_weight, of_bias, of_residual)
 
 
+NARROW_OUTPUTS: int = _native.narrow_outputs
+"""The most outputs that `narrow_linear` takes."""
+
+
+def _check_narrow(tensors: dict[str, Tensor | None]) -> Any:
+    """The native shape of x [rows, inputs], weight [outputs, inputs] and what goes with them."""
+    there = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    for name, tensor in there.items():
+        _tensor(name, tensor, [torch.float32, torch.float64], 1 if name == "bias" else 2)
+        _contiguous(name, tensor)
+        if tensor.dtype != there["x"].dtype:
+            raise TypeError(f"{name} must be {there['x'].dtype} like x, not {tensor.dtype}")
+        if tensor.device.type != "cpu":
+            raise ValueError(f"{name} must be on the CPU, not {tensor.device}")
+    (rows, inputs), outputs = there["x"].shape, len(there["weight"])
+    if not 1 <= outputs <= NARROW_OUTPUTS:
+        raise ValueError(f"weight has {outputs} outputs, but must have 1 .. {NARROW_OUTPUTS}")
+    expected = {"weight": [outputs, inputs], "bias": [outputs], "gradient": [rows, outputs]}
+    for name, tensor in there.items():
+        if name != "x" and list(tensor.shape) != expected[name]:
+            raise ValueError(f"{name} must have shape {expected[name]}, not {list(tensor.shape)}")
+    return _native.NarrowShape(rows, inputs, outputs, str(there["x"].dtype).removeprefix("torch."))
+
+
+def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, threads: int = 1) -> Tensor:
+    """A fully connected layer with few outputs, on the CPU: x weight^T + bias, [rows, outputs].
+
+    Every sum's order follows from the shape alone (csrc/training/narrow_linear.h); a row's result depends on no other.
+
+    Args:
+        x: float32 or float64 [rows, inputs], contiguous.
+        weight: like x, [outputs, inputs], at most `NARROW_OUTPUTS` outputs.
+        bias: like x, [outputs].
+        threads: CPU threads.
+    """
+    shape = _check_narrow({"x": x, "weight": weight, "bias": bias})
+    y = x.new_empty((len(x), len(weight)))
+    addresses = [x.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr()]
+    _native.narrow_linear_cpu(_native.NarrowForward(addresses), shape, _threads(threads))
+    return y
+
+
+def narrow_linear_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, *, wanted: Sequence[bool] = (True, True, True), threads: int = 1
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of `narrow_linear`: of x, weight and bias, None where not `wanted`.
+
+    Args:
+        gradient: of the result, like x, [rows, outputs].
+        x, weight: as given to `narrow_linear`.
+        wanted: which of the three.
+        threads: CPU threads.
+    """
+    shape = _check_narrow({"x": x, "weight": weight, "gradient": gradient})
+    of_x = torch.empty_like(x) if wanted[0] else None
+    of_weight = torch.empty_like(weight) if wanted[1] else None
+    of_bias = x.new_empty(len(weight)) if wanted[2] else None
+    made = (of_x, of_weight, of_bias)
+    addresses = [tensor.data_ptr() for tensor in (gradient, x, weight)]
+    addresses += [0 if tensor is None else tensor.data_ptr() for tensor in made]
+    _native.narrow_linear_gradient_cpu(_native.NarrowBackward(addresses), shape, _threads(threads))
+    return made
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, *, threads: int = 1) -> tuple[Tensor, Tensor]:
     """The mean softmax cross-entropy of a batch and its gradient; in float64 inside (csrc/training/cross_entropy.h).
 

@@ -22,7 +22,7 @@ CONSTANTS: Mapping[str, int] = {source: 0 if source == "bit" else 1 for source i
 HARDWARE = 0
 """The `kernels` seed of a member trained with the device's nondeterministic kernels, which no seed controls."""
 
-REVISION = 1
+REVISION = 2
 """Raised whenever popnet itself would train the same member to other bits; part of every member's id."""
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from popnet import models, native
+from popnet.models import normalisation
 from popnet.models.normalisation import BatchNorm, BatchNormReLU, fused_batch_norm
 from popnet.training.losses import fused_cross_entropy
 
@@ -199,7 +200,7 @@ def test_gradients_in_float64(add: bool) -> None:
         norm = layer(5, torch.float64)
         del norm.weight, norm.bias
         norm.weight, norm.bias = weight, bias
-        return fused_batch_norm(norm, x, relu=True, residual=rest[0] if rest else None)
+        return norm(x, *rest)
 
     norm = layer(5, torch.float64)
     inputs = [x, norm.weight.detach().requires_grad_(), norm.bias.detach().requires_grad_()]
@@ -250,21 +251,98 @@ def test_models_fused_equal_models_unfused(name: str, monkeypatch: pytest.Monkey
         grads = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
         return grads | {key: value.clone() for key, value in model.state_dict().items()}
 
-    expected = step(functional.cross_entropy)
-    monkeypatch.setattr("popnet.models.normalisation._fuses", lambda norm, x: norm.training)
     got = step(fused_cross_entropy)
+    monkeypatch.setattr(normalisation, "_fuses", lambda norm, x: False)
+    expected = step(functional.cross_entropy)
     for key, value in expected.items():
         assert torch.allclose(got[key], value, rtol=1e-7, atol=1e-9), key
 
 
-def test_modules_are_pytorchs_on_the_cpu() -> None:
+def is_fused(y: torch.Tensor) -> bool:
+    return y.grad_fn is not None and y.grad_fn.name() == "_FusedBackward"
+
+
+def test_modules_are_named_as_pytorchs() -> None:
+    assert (
+        BatchNormReLU(8).state_dict().keys()
+        == BatchNorm(8).state_dict().keys()
+        == nn.BatchNorm2d(8).state_dict().keys()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_training_is_fused(dtype: torch.dtype) -> None:
+    x, residual = numbers(4, 8, 5, 5, dtype=dtype), numbers(4, 8, 5, 5, seed=1, dtype=dtype)
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    norm, plain_norm = BatchNormReLU(8).to(real), BatchNorm(8).to(real)
+    assert all(is_fused(y) for y in (norm(x), norm(x, residual), plain_norm(x)))
+    assert not any(is_fused(y) for y in (norm.eval()(x), plain_norm.eval()(x)))
+
+
+def test_training_under_autocast_is_fused() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), BatchNormReLU(8))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layers(numbers(4, 3, 5, 5))
+    assert is_fused(y)
+    assert y.dtype == torch.bfloat16
+    assert layers[1].running_mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_training_is_pytorchs_up_to_rounding(add: bool, dtype: torch.dtype, tolerance: float) -> None:
+    """On average: where PyTorch rounds norm(x) before it adds, a sum near 0 can fall on the other side of the ReLU."""
+    x, residual = numbers(8, 16, 9, 9, dtype=dtype), numbers(8, 16, 9, 9, seed=1, dtype=dtype) if add else None
+    expected = gradients(plain, x, residual, layer(16))
+    got = gradients(lambda norm, *inputs: norm(*inputs), x, residual, layer(16))
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        scale = theirs.abs().max().clamp(min=1.0)
+        assert ((ours.double() - theirs.double()).abs().mean() / scale) < tolerance
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_neither_threads_nor_layout_change_a_bit(add: bool) -> None:
+    x, residual = numbers(9, 48, 33, 31), numbers(9, 48, 33, 31, seed=1) if add else None
+    wide = torch.zeros(9, 48, 66, 31)
+    wide[:, :, ::2] = x
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for same in (x, x.contiguous(), wide[:, :, ::2]):
+                other = residual if residual is None or same is x else residual.contiguous()
+                found.append(gradients(lambda norm, *inputs: norm(*inputs), same, other, layer(48)))
+    finally:
+        torch.set_num_threads(before)
+    for results in found[1:]:
+        assert all(torch.equal(ours, first) for ours, first in zip(results, found[0], strict=True))
+
+
+@pytest.mark.parametrize("options", [{"momentum": None}, {"affine": False}, {"track_running_stats": False}])
+def test_what_the_kernels_do_not_cover_is_pytorchs(options: dict[str, object]) -> None:
     x, residual = numbers(4, 8, 5, 5), numbers(4, 8, 5, 5, seed=1)
-    norm, twin = BatchNormReLU(8), nn.BatchNorm2d(8)
-    assert norm.state_dict().keys() == twin.state_dict().keys()
+    norm, twin = BatchNormReLU(8, **options), nn.BatchNorm2d(8, **options)  # type: ignore[arg-type]
     assert torch.equal(norm(x), functional.relu(twin(x)))
     assert torch.equal(norm(x, residual), functional.relu(twin(x) + residual))
-    assert torch.equal(BatchNorm(8)(x), nn.BatchNorm2d(8)(x))
-    assert torch.equal(norm.eval()(x), functional.relu(twin.eval()(x)))
+    assert torch.equal(norm.eval()(x, residual), functional.relu(twin.eval()(x) + residual))
+    assert torch.equal(BatchNorm(8, **options)(x), nn.BatchNorm2d(8, **options)(x))  # type: ignore[arg-type]
+
+
+def test_other_types_are_pytorchs() -> None:
+    x, residual = numbers(4, 8, 5, 5), numbers(4, 8, 5, 5, seed=1, dtype=torch.float64)
+    norm, twin = BatchNormReLU(8), nn.BatchNorm2d(8)
+    assert torch.equal(norm(x, residual), functional.relu(twin(x) + residual))
+    low = x.bfloat16()
+    assert torch.equal(norm.bfloat16()(low), functional.relu(twin.bfloat16()(low)))
+
+
+def test_one_row_and_other_shapes_are_refused_as_by_pytorch() -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        BatchNormReLU(8)(numbers(1, 8, 1, 1))
+    for shape in ((4, 8), (4, 8, 5), (8,)):
+        with pytest.raises(ValueError, match="expected 4D input"):
+            BatchNorm(8)(numbers(*shape))
 
 
 # ---- cross-entropy ---------------------------------------------------------------------------------------------------

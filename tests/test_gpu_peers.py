@@ -61,6 +61,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the benchmark: popnet's models with PyTorch's own operations, which alone are mapped and compiled."""
+    monkeypatch.setattr(models.normalisation, "_fuses", lambda norm, x: False)
+    monkeypatch.setattr(models.fully_connected, "_is_narrow", lambda layer, x: False)
+
+
 def test_the_augmentation_crops_and_flips() -> None:
     pixels = torch.arange(64 * 8 * 8).remainder(251).to(torch.uint8).reshape(64, 8, 8, 1)
     torch.manual_seed(1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from popnet import config
 from popnet.config import from_mapping
@@ -23,9 +26,12 @@ from popnet.report import theory as theory_report
 from popnet.report.beside import beside, matching, published_values
 from popnet.report.claims import Evidence, claims_of
 from popnet.report.claims.shifts import shifted
+from popnet.report.long_form import long_form
 from popnet.report.measured import Measured, Row
+from popnet.report.measured_tables import beside_table
 from popnet.report.quantities import Value
 from popnet.report.settings import RATE, differing_in
+from popnet.report.tables import published, render
 from popnet.report.theory_published import printed, printed_r_squared
 from popnet.report.theory_published import test_set as named_set
 from popnet.report.theory_rows import values_of
@@ -268,6 +274,41 @@ def test_the_best_rate_is_the_largest_without_excess_variance():
     assert "larger ones are needed" in edge.why
 
 
+@pytest.mark.parametrize(("sd", "difference"), [(0.004, 0.0), (0.03, 0.02)])
+def test_a_printed_bound_stands_beside_the_measured_number(sd, difference):
+    row = {"Linear model": ({"vary": ["init", "shuffle"]}, {"accuracy_sd": (sd, 0.0005)})}
+    (table,) = beside(made(row, experiment="jordan_linear", published=["jordan_2024.linear_model"]))
+    (cell,) = table.pairs[0].cells
+    assert (cell.printed, cell.quantity.name, table.missing_columns) == ("< 0.01", "accuracy_sd", ())
+    assert cell.difference == pytest.approx(difference)
+    assert cell.units == pytest.approx(difference / 0.0005)
+    bound = published("jordan_2024.linear_model")
+    console = Console(file=io.StringIO(), width=120)
+    render(pd.DataFrame({"members": [20], "accuracy_sd": [sd]}, index=["Linear model"]), "made", bound, console)
+    assert "< 0.01" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("members", "known"), [(300, False), (60_000, True)])
+def test_what_grows_with_the_runs_has_a_difference_from_as_many_alone(members, known):
+    numbers = STATISTICS | {"accuracy_range": (1.1, math.nan), "dependent_pairs": (9, math.nan)}
+    measured = durations(numbers, members=members)
+    (table,) = beside(measured)
+    (pair,) = [pair for pair in table.pairs if pair.row.name == "64 epochs"]
+    cells = {cell.quantity.name: cell for cell in pair.cells}
+    for name in ("accuracy_range", "dependent_pairs"):
+        assert math.isnan(cells[name].difference) is not known, name
+    assert not math.isnan(cells["accuracy_sd"].difference)
+    assert (cells["accuracy_range"].printed, cells["dependent_pairs"].printed) == (
+        "1.4 (60,000 runs)",
+        "5 (60,000 runs)",
+    )
+    assert "1.4 (60,000 runs)" in [text for line in beside_table(table).lines for text in line.cells]
+    lines = long_form([Evidence.of(measured, [table])]).set_index(["variant", "quantity"])["not_comparable"]
+    why = "" if known else "grows with the runs, of which the paper has 60,000"
+    assert lines["64 epochs", "accuracy_range"] == why
+    assert lines["64 epochs", "accuracy_sd"] == ""
+
+
 def test_every_rate_is_matched_with_its_own_published_row():
     """`lr 2^-1` and `lr 2^1` were one name to the table, which sets 0.5's numbers beside those of 2."""
     experiment = config.load(EXPERIMENTS / "jordan_learning_rates.yaml")
@@ -312,6 +353,9 @@ def test_a_regularised_linear_model():
     claims = judged(made(row, experiment="jordan_linear"))
     assert one(claims, "one optimum").measured.verdict is Verdict.HOLDS
     assert len(claims) == 1, "the claims on neural networks are not about it"
+    papers = made(row, experiment="jordan_linear", published=["jordan_2024.linear_model"])
+    assert one(judged(papers), "one optimum").published.verdict is Verdict.HOLDS
+    assert dict(one(judged(papers), "one optimum").published.evidence)["Accuracy SD (%)"] == "< 0.01 (Linear model)"
     row["Linear model"][1]["accuracy_sd"] = (0.1, 0.001)
     assert one(judged(made(row, experiment="jordan_linear")), "one optimum").measured.verdict is Verdict.FAILS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ import pytest
 from popnet.cli.running import _published_rows
 from popnet.config import from_mapping
 from popnet.protocol import Platform
-from popnet.report.beside import beside, published_values, unmatched
+from popnet.report.beside import Cell, beside, matching, plain_name, published_values, unmatched
 from popnet.report.claims import Evidence, claims_across, claims_of
 from popnet.report.claims.comparable import why_not
 from popnet.report.convergence import convergence, subset_sizes
 from popnet.report.long_form import COLUMNS, long_form
 from popnet.report.measured import Measured, Row, Runs
 from popnet.report.measured_tables import beside_table
-from popnet.report.quantities import IMAGES, Value, percent, with_error
+from popnet.report.quantities import IMAGES, Value, percent, quantity, with_error
 from popnet.report.reductions import READINGS, reduction, rounding_range, with_reductions
 from popnet.report.scaled import data_name, departs_from, departures, other_than, shipped
 from popnet.report.tables import means_of, published, published_references
@@ -103,7 +104,7 @@ def made(rows, **changes):
         "population": 20,
         "variants": [{"name": name, **keys} for name, (keys, _) in rows.items()],
     }
-    members, diverged = changes.pop("members", 20), changes.pop("diverged", {})
+    members, diverged, sure = (changes.pop(*one) for one in (("members", 20), ("diverged", {}), ("overconfident", {})))
     experiment = from_mapping(content | changes)
     built = []
     for variant in experiment.variants:
@@ -111,6 +112,7 @@ def made(rows, **changes):
         runs = Runs({"accuracy": np.arange(4.0), "cross_entropy": np.arange(4.0)}, {})
         recipe, lost = experiment.recipe_of(variant), diverged.get(variant.name, 0)
         built.append(Row(variant, recipe, members, members, 20, 0, (), numbers, runs, diverged=lost))
+        built[-1] = replace(built[-1], overconfident=sure.get(variant.name, 0))
     return Measured(Path("runs/made"), experiment, PLATFORM, tuple(built))
 
 
@@ -155,6 +157,34 @@ def test_rows_are_matched_by_name_and_what_is_not_is_said():
     assert five.missing_columns == ("variability_reduction",)
     assert unmatched(measured, [one, five]) == ["Mine"]
     assert with_reductions(measured).rows[3].values["variability_reduction"].value == pytest.approx(48.2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("x^-1", "x^1"), ("lr 2^-1", "lr 21"), ("lr 1.0", "lr 10"), ("1e-5", "1e5"), ("lr .5", "lr 5"), ("-1", "1")],
+)
+def test_what_tells_numbers_apart_tells_names_apart(one, other):
+    assert plain_name(one) != plain_name(other)
+    assert matching({one: None, other: None}, {one: {}, other: {}}) == {one: one, other: other}
+
+
+def test_what_tells_nothing_apart_does_not_count():
+    assert plain_name("Acc. Ens./Flip-Crop-TTA") == plain_name("acc ens flip crop tta") == "accensflipcroptta"
+    assert plain_name("ResNet-14, v2") == plain_name("resnet14 V2")
+    assert plain_name("lr \N{MINUS SIGN}1") == plain_name("LR: -1")
+
+
+@pytest.mark.parametrize(
+    ("measured", "difference", "units"),
+    [((7.2, 0.03), 0.0, 0.0), ((7.0, 0.03), 0.0, 0.0), ((7.62, 0.0), 0.12, 2.4), ((6.9, 0.0), -0.1, -2.0)],
+)
+def test_a_printed_range_is_shown_as_printed_and_nothing_inside_it_differs(measured, difference, units):
+    printed = published_values("jordan_2024.pokes")["4 epochs, poked before step 0"]["twin_disagreement"]
+    assert (printed.printed, printed.value, printed.within) == ("7.0-7.5", 7.25, 0.25)
+    cell = Cell(quantity("twin_disagreement"), Value(*measured), printed)
+    assert cell.printed == "7.0-7.5"
+    assert cell.difference == pytest.approx(difference)
+    assert cell.units == pytest.approx(units), "half a printed unit beyond the ends"
 
 
 def test_a_difference_is_counted_in_combined_errors():
@@ -350,6 +380,27 @@ def test_a_claim_has_a_verdict_only_of_enough_members_of_trained_models(changes,
         assert finding.verdict is Verdict.NOT_COMPARABLE
         assert finding.why.startswith(reason)
         assert finding.evidence, "the numbers are shown"
+
+
+def test_members_of_bad_cross_entropy_alone_speak_against_claims_that_use_it_alone():
+    rows = {
+        "early": ({"vary": ["shuffle"]}, {"accuracy_sd": (0.25, 0.001), **like(T1, "Data Shuffling", 0.001)}),
+        "late": (
+            {"vary": ["shuffle"], "onset": 250},
+            like(T1, "Data Shuffling", 0.001) | {"accuracy_sd": (0.1, 0.001)},
+        ),
+        "init": ({"vary": ["init"]}, like(T1, "Parameter Initialization", 0.001)),
+    }
+    late, alike = "The later nondeterminism (early) sets in, the less final models vary", WITHIN
+    sure = judged(made(rows, diverged={"early": 2}, overconfident={"early": 2}))
+    assert sure[late].measured.verdict is Verdict.HOLDS
+    assert sure[alike].measured.verdict is Verdict.NOT_COMPARABLE
+    assert sure[alike].measured.why == "2 of 20 members of early are no better than guessing"
+    lost = judged(made(rows, diverged={"early": 2}, overconfident={"early": 1}))[late].measured
+    assert (lost.verdict, lost.why) == (
+        Verdict.NOT_COMPARABLE,
+        "1 of 20 members of early are no better than guessing",
+    )
 
 
 def test_a_perplexity_is_compared_with_its_published_mean_too():

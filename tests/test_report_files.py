@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from html import escape as escaped
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
@@ -18,20 +21,25 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import popnet
+from popnet import cli
 from popnet.cli.output import check_writable
 from popnet.config import from_mapping
 from popnet.errors import ConfigError, DataError, StoreError
+from popnet.report.beside import beside
 from popnet.report.content import Figure, Line, Panel, Report, Section, Table
 from popnet.report.document import METHODS, build
 from popnet.report.files import write
 from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
 from popnet.report.long_form import long_form
+from popnet.report.measured import measure
 from popnet.report.panels import Line as Series
 from popnet.report.panels import bars, dots, histogram, lines
 from popnet.report.quantities import Value
 from popnet.report.terminal import print_report
 from popnet.report.verdicts import Verdict
+from popnet.results.found import Options
+from popnet.results.measuring import measured_logits
 from popnet.results.stores.plans import stored_plans
 from popnet.results.stores.populations import variability_table
 from popnet.store import Store
@@ -292,6 +300,58 @@ def test_members_that_diverged_are_marked_and_counted_and_get_no_verdict(reporte
     table = variability_table(plan, store)
     assert table["diverged"].tolist() == [int(name == "Random Bit Change") for name in table.index]
     assert mark in table.loc["Random Bit Change", "marks"]
+
+
+def test_a_member_that_is_sure_and_wrong_but_mostly_right_is_told_from_one_at_chance(reported, tmp_path, capsys):
+    folder = Path(shutil.copytree(reported, tmp_path / "sure"))
+    store = Store(folder)
+    (plan,) = stored_plans(store)
+    (bit,) = (population for population in plan.populations if population.name == "Random Bit Change")
+    for member, sign in ((bit.members[1], -1e9), (bit.members[2], 1e9)):
+        tensors = load_file(store.predictions_path(member.id))
+        logits = sign * tensors["predictions"]
+        logits[:, :2] *= -1  # two are wrong, whatever the others are
+        save_file({**tensors, "predictions": logits}, store.predictions_path(member.id))
+    (row,) = (row for row in measure([folder])[0].rows if row.name == "Random Bit Change")
+    assert (row.diverged, row.overconfident) == (2, 1)
+
+    with pytest.raises(SystemExit):
+        cli.main(["measure", str(folder), "--json"])
+    marks = {line["variant"]: line["marks"] for line in json.loads(capsys.readouterr().out)}
+    said = "1 of 6 members are at chance: they diverged or learnt nothing, and are counted"
+    assert marks["Random Bit Change"].startswith(f"{said}; 1 of 6 members have a cross-entropy above that of guessing")
+    assert [name for name, text in marks.items() if "at chance" in text] == ["Random Bit Change"]
+    with pytest.raises(SystemExit):
+        cli.main(["measure", f"{folder}:Random Bit Change"])
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_files_of_logits_say_which_members_are_at_chance():
+    labels = np.arange(200) % 4
+    right = 5.5 * np.eye(4, dtype=np.float32)[labels] - 1.3
+    logits = np.stack(
+        [right, right * np.linspace(0.5, 2, 200, dtype=np.float32)[:, None], -right, np.zeros_like(right)]
+    )
+    table = measured_logits({"logits": logits, "labels": labels}, Options())
+    assert table["marks"].tolist() == ["2 of 4 members are at chance: they diverged or learnt nothing, and are counted"]
+
+
+def test_accuracies_and_disagreement_of_a_table_are_percentages_as_published_ones_are(reported):
+    (measured,) = measure([reported])
+    (plan,) = stored_plans(Store(reported))
+    (table, *_) = [table for table in beside(measured) if table.pairs]
+    pair = table.pairs[0]
+    (population,) = (one for one in plan.populations if one.name == pair.row.name)
+    store = Store(reported)
+    members = [m for m in population.members if m.id in store.done()]
+    classes = np.stack([store.viewed_predictions(m.id)[1][0].argmax(axis=1) for m in members])
+    right = (classes == store.labels(members[0].id)).mean(axis=1)
+    differing = [(a != b).mean() for a, b in itertools.combinations(classes, 2)]
+    cells = {cell.quantity.name: cell for cell in pair.cells}
+    assert cells["accuracy_sd"].measured.value == pytest.approx(100 * right.std())
+    assert cells["disagreement"].measured.value == pytest.approx(100 * np.mean(differing))
+    assert (cells["disagreement"].published.value, cells["accuracy_mean"].published.value) == (10.7, 90.0)
+    assert cells["accuracy_mean"].measured.value == pytest.approx(100 * right.mean())
 
 
 def test_a_partly_finished_store_is_reported_as_far_as_it_is(reported, tmp_path):

@@ -5,10 +5,49 @@ Summers & Dinneen 2021, Appendix A. PyTorch's default initialisation.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from popnet import native
 from popnet.models.registry import InputShape, register
+
+
+class NarrowLinear(nn.Linear):
+    """`nn.Linear`; with few outputs, in float32 on the CPU, the native kernel (csrc/training/narrow_linear.h)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Narrow.apply(x, self.weight, self.bias) if _is_narrow(self, x) else super().forward(x)
+
+
+def _is_narrow(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether the native kernel stands in."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == layer.weight.device.type == "cpu"
+        and x.dtype == layer.weight.dtype == torch.float32
+        and x.dim() == 2
+        and x.shape[1] == layer.in_features
+        and 1 <= layer.out_features <= native.NARROW_OUTPUTS
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class _Narrow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        ctx.save_for_backward(x, weight)
+        return native.narrow_linear(x, weight, None if bias is None else bias.contiguous())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        return native.narrow_linear_gradient(gradient.contiguous(), x, weight, wanted=ctx.needs_input_grad)
 
 
 class Linear(nn.Module):
@@ -17,7 +56,7 @@ class Linear(nn.Module):
     def __init__(self, input_shape: InputShape, classes: int) -> None:
         super().__init__()
         channels, height, width = input_shape
-        self.fc = nn.Linear(channels * height * width, classes)
+        self.fc = NarrowLinear(channels * height * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x.flatten(1))
@@ -30,7 +69,7 @@ class HiddenFC(nn.Module):
         super().__init__()
         channels, height, width = input_shape
         self.fc1 = nn.Linear(channels * height * width, hidden)
-        self.fc2 = nn.Linear(hidden, classes)
+        self.fc2 = NarrowLinear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(functional.relu(self.fc1(x.flatten(1))))
@@ -43,7 +82,7 @@ class HiddenConv(nn.Module):
         super().__init__()
         channels, height, width = input_shape
         self.conv = nn.Conv2d(channels, hidden, kernel_size=5, stride=2, padding=2)
-        self.fc = nn.Linear(hidden * ((height + 1) // 2) * ((width + 1) // 2), classes)
+        self.fc = NarrowLinear(hidden * ((height + 1) // 2) * ((width + 1) // 2), classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(functional.relu(self.conv(x)).flatten(1))

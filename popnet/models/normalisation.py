@@ -1,8 +1,9 @@
-"""Batch norm with the ReLU, and the addition before it, that follow it: one operation on CUDA.
+"""Batch norm with the ReLU, and the addition before it, that follow it: one operation in training.
 
-On the CPU these are PyTorch's own operations one after the other, and so they are in evaluation. On CUDA a training
-step is bound by memory, and the fused kernels (csrc/training/batch_norm.h) read and write each activation fewer times.
-Both modules are `nn.BatchNorm2d` with its parameters, buffers and names.
+A training step is bound by memory, and the fused kernels (csrc/training/batch_norm.h) read and write each activation
+fewer times; neither threads nor the layout of the input change their bits. In evaluation, and for what the kernels do
+not cover, these are PyTorch's own operations one after the other. Both modules are `nn.BatchNorm2d` with its
+parameters, buffers and names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from torch.nn import functional
 
 from popnet import native
 
-_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+_WEIGHTS = {
+    torch.float32: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+    torch.float64: torch.float64,
+}
+"""What the kernels cover: the type of the weights by the input's."""
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -49,15 +56,16 @@ def fused_batch_norm(norm: nn.BatchNorm2d, x: Tensor, relu: bool = False, residu
 
 
 def _fuses(norm: nn.BatchNorm2d, x: Tensor) -> bool:
-    """Whether the native kernel stands in: in training on CUDA, for what it covers."""
+    """Whether the native kernel stands in: in training, for what it covers."""
     return (
-        x.is_cuda
-        and norm.training
+        norm.training
+        and not torch.compiler.is_compiling()
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
-        and x.dtype in _TYPES
-        and norm.weight.dtype == torch.float32
+        and x.device.type in ("cpu", "cuda")
+        and x.dim() == 4
+        and norm.weight.dtype == _WEIGHTS.get(x.dtype)
         and x.numel() > x.shape[1]
     )
 
@@ -76,6 +84,7 @@ class _Fused(torch.autograd.Function):
             momentum=momentum,
             relu=relu,
             residual=None if residual is None else residual.contiguous(memory_format=torch.channels_last),
+            threads=torch.get_num_threads(),
         )
         ctx.save_for_backward(x, result.y, weight, bias, result.mean, result.inverse_sd)
         ctx.relu, ctx.add = relu, residual is not None
@@ -84,7 +93,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, bias, mean, inverse_sd = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        made = native.batch_norm_gradient(gradient, x, y, weight, bias, mean, inverse_sd, relu=ctx.relu, add=ctx.add)
+        made = native.batch_norm_gradient(
+            gradient, *ctx.saved_tensors, relu=ctx.relu, add=ctx.add, threads=torch.get_num_threads()
+        )
         return made.x, made.weight, made.bias, made.residual, None, None

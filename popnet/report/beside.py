@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,19 @@ import pandas as pd
 
 from popnet.config import Experiment, Recipe, Variant
 from popnet.report.measured import Measured, Row
-from popnet.report.quantities import UNKNOWN, Quantity, Value, in_order, quantity, with_error
+from popnet.report.quantities import (
+    GROWS_WITH_RUNS,
+    PAPERS_RUNS,
+    UNKNOWN,
+    Quantity,
+    Value,
+    in_order,
+    quantity,
+    shown,
+    with_error,
+)
 from popnet.report.scaled import UNKNOWN_TABLE, other_kind, paper_experiment, row_departures, training_departures
-from popnet.report.tables import means_of, published
+from popnet.report.tables import means_of, printed_ranges, published
 from popnet.report.verdicts import LEAST_MEMBERS
 
 _PAPERS = {
@@ -23,27 +34,48 @@ _PAPERS = {
     "jordan_2024": "Jordan (2024)",
 }
 
+_BELOW = "_below"
+"""Ends the name of a number of which a bound is printed."""
+
 _SAME_ROW = {"singlemodel": "allnondeterminismsources"}
 """Published rows that a measured row of another name is: a single model with all sources on (Table 5)."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: measured, published, or both; `comparable`: of the same data and model."""
+    """One number of a table: measured, published, or both.
+
+    Attributes:
+        comparable: of the same data and model.
+        grown: whether it grows with the runs, and the paper's are of another number of them.
+    """
 
     quantity: Quantity
     measured: Value
     published: Value
     comparable: bool = True
+    grown: bool = False
 
     @property
     def difference(self) -> float:
-        """Measured minus published; NaN where one is unknown, or where they cannot be compared."""
-        return self.measured.value - self.published.value if self.comparable else math.nan
+        """Measured minus published; NaN where one is unknown, or where they cannot be compared.
+
+        Of a printed range 0 inside it, and outside it the distance from its nearer end.
+        """
+        if self.grown or not self.comparable:
+            return math.nan
+        apart, within = self.measured.value - self.published.value, self.published.within
+        return math.copysign(max(abs(apart) - within, 0.0), apart) if within else apart
 
     @property
     def combined_error(self) -> float:
-        return math.hypot(self.measured.error, self.published.error)
+        return math.hypot(self.measured.error, self.published.error - self.published.within)
+
+    @property
+    def printed(self) -> str:
+        """The published number as it is shown: of one that grows with the runs, with how many the paper's are."""
+        text = shown(self.quantity, self.published)
+        return f"{text} ({PAPERS_RUNS:,} runs)" if text and self.quantity.name in GROWS_WITH_RUNS else text
 
     @property
     def units(self) -> float:
@@ -118,8 +150,8 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
     The error is the printed error bar, but at least half a unit of the last printed decimal, which is all that is
     known of a number without one.
     """
-    table = published(reference)
-    names = [str(name) for name in table.columns if not str(name).endswith("_error")]
+    table, ranges = published(reference), printed_ranges(reference)
+    names = [str(name) for name in table.columns if not str(name).endswith(("_error", _BELOW))]
     rows: dict[str, dict[str, Value]] = {str(variant): {} for variant in table.index}
     for name in names:
         decimals = _decimals(name, table[name])
@@ -128,15 +160,29 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
         for variant, cell in table[name].items():
             bar = bars[str(variant)]
             half = 0.5 * 10.0 ** -decimals[str(variant)]
+            if (str(variant), name) in ranges:
+                rows[str(variant)][name] = _range(ranges[str(variant), name])
+                continue
             text = with_error(Value(float(cell), bar), decimals[str(variant)])
             if f"{bar:.6e}".startswith("5.000000e"):  # half a unit: all that tells of the 0 in 71.0
                 half = min(half, bar)
             rows[str(variant)][name] = Value(float(cell), half if math.isnan(bar) else max(bar, half), text)
+    for name in (str(name) for name in table.columns if str(name).endswith(_BELOW)):
+        for variant, bound in table[name].dropna().items():
+            half = float(bound) / 2
+            rows[str(variant)][name.removesuffix(_BELOW)] = Value(half, half, f"< {bound:g}", within=half)
     return rows
 
 
+def _range(text: str) -> Value:
+    """A range as it is printed; its error reaches half a printed unit beyond its ends."""
+    low, high = map(float, text.split("-"))
+    half, unit = (high - low) / 2, 10.0 ** -len(text.rpartition(".")[2])
+    return Value((low + high) / 2, half + unit / 2, text, within=half)
+
+
 def matching(measured: Mapping[str, Row], printed: Mapping[str, object]) -> dict[str, str]:
-    """The published row of each measured one, by name: case, spaces and points do not count."""
+    """The published row of each measured one, by `plain_name`."""
     by_key = {plain_name(name): name for name in printed}
     found = {name: by_key[plain_name(name)] for name in measured if plain_name(name) in by_key}
     for published_key, measured_key in _SAME_ROW.items():
@@ -193,10 +239,15 @@ def _pair(
         if row.finished != size:
             departs.append(f"members: {row.finished:,} instead of {size:,}")
     cells = (
-        Cell(q, row.values.get(q.name, UNKNOWN), theirs.get(q.name, UNKNOWN), comparable=not (other or few))
+        Cell(q, row.values.get(q.name, UNKNOWN), theirs.get(q.name, UNKNOWN), not (other or few), _grown(q, row))
         for q in columns
     )
     return Pair(row, printed_name, tuple(cells), other, tuple(departs), few, same_epochs)
+
+
+def _grown(kind: Quantity, row: Row) -> bool:
+    """Whether a number is another than the paper's by the number of runs alone."""
+    return kind.name in GROWS_WITH_RUNS and row.finished != PAPERS_RUNS
 
 
 def paper_recipe(reference: str, printed_name: str) -> Recipe | None:
@@ -253,6 +304,13 @@ def _written_decimals(value: float) -> int:
     return max(len(digits) - int(exponent[2]), 0)
 
 
+_TELLING = re.compile(r"((?<=\d)[^\w\s,]+(?=\d)|(?<![^\W\d_])-(?=\.?\d)|(?<=\de)-(?=\d)|(?<!\w)\.(?=\d))|[\W_]")
+"""What parts two numbers, a minus before one and its point are group 1; all else is no letter and no digit."""
+
+
 def plain_name(name: str) -> str:
-    """A row's name without capitals, spaces and points, which do not count where rows are matched."""
-    return "".join(character for character in name.casefold() if character.isalnum())
+    """A row's name without capitals, spaces and points, which do not count where rows are matched.
+
+    What belongs to a number does: `x^-1` is not `x^1`, nor `lr 1.0` the same as `lr 10`.
+    """
+    return _TELLING.sub(lambda found: found[1] or "", name.casefold().replace("\N{MINUS SIGN}", "-"))

@@ -10,6 +10,7 @@ import pandas as pd
 from popnet.report.beside import beside
 from popnet.report.claims import Evidence
 from popnet.report.measured import Measured
+from popnet.report.quantities import PAPERS_RUNS
 
 COLUMNS = (
     "store",
@@ -30,13 +31,15 @@ COLUMNS = (
     "departs",
 )
 
+_GROWN = f"grows with the runs, of which the paper has {PAPERS_RUNS:,}"
+
 
 def long_form(evidence: Sequence[Evidence]) -> pd.DataFrame:
     """A line for each measured cell, and one more for each published table in which it stands; unrounded.
 
     `published_error` is the printed error bar, but at least half a printed unit; empty where nothing was published.
-    `not_comparable`: why there is no difference between the two: other data, or another model. `departs`: how the
-    training departs from the published one.
+    `not_comparable`: why there is no difference between the two: other data, another model, or a number that grows
+    with the runs. `departs`: how the training departs from the published one.
     """
     lines = [line for one in evidence for line in _lines(one.measured)]
     return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
@@ -55,7 +58,7 @@ def _lines(measured: Measured) -> Iterator[dict[str, Any]]:
                         "published_error": cell.published.error,
                         "difference": cell.difference,
                         "difference_in_errors": cell.units,
-                        "not_comparable": pair.other,
+                        "not_comparable": pair.other or (_GROWN if cell.grown else ""),
                         "departs": "; ".join(pair.departs),
                     }
                 )

@@ -15,6 +15,7 @@ from popnet.config import Experiment, Recipe, Variant
 from popnet.data.choice import phrase
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
+from popnet.metrics.chance import at_chance
 from popnet.metrics.population import standard_deviation
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.protocol import Member, Plan, Platform, Population, View
@@ -81,6 +82,7 @@ class Row:
             NaN in epochs that were not evaluated.
         diverged: how many of the finished runs are at chance or know less than nothing (`popnet.metrics.diverged`);
             they count in `values`.
+        overconfident: how many of these are clearly more often right than at chance, only their cross-entropy is bad.
     """
 
     variant: Variant
@@ -95,6 +97,7 @@ class Row:
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     similarity: Similarity | None = None
     diverged: int = 0
+    overconfident: int = 0
 
     @property
     def name(self) -> str:
@@ -208,7 +211,21 @@ def _row(
         curves,
         _similarity(store, members) if "similarity" in plan.experiment.measure else None,
         int(measured["diverged"]),
+        _overconfident(store, members, int(measured["diverged"])),
     )
+
+
+def _overconfident(store: Store, members: Sequence[Member], diverged: int) -> int:
+    """How many of the members that diverged did so by their cross-entropy alone; none of language models."""
+    if not diverged or members[0].recipe.language is not None:
+        return 0
+    return diverged - sum(_is_lost(store, m.id) for m in members if m.recipe.epochs > 0)
+
+
+def _is_lost(store: Store, member_id: str) -> bool:
+    logits = store.viewed_predictions(member_id)[1][:1]  # of the original images, which come first
+    labels = store.labels(member_id)
+    return at_chance(float(accuracy(logits, labels)[0]), labels)
 
 
 def _runs(store: Store, population: Population, members: list[Member]) -> Runs:

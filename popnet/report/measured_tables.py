@@ -63,7 +63,7 @@ def beside_table(table: Beside) -> Table:
     for pair in table.pairs:
         lines.append(Line(pair.row.name, tuple(shown(c.quantity, c.measured) for c in pair.cells)))
         name = "" if pair.published_name == pair.row.name else f" ({pair.published_name})"
-        lines.append(Line(f"published{name}", tuple(shown(c.quantity, c.published) for c in pair.cells), "published"))
+        lines.append(Line(f"published{name}", tuple(c.printed for c in pair.cells), "published"))
         if not (pair.other or pair.few):
             tones = tuple(_tone(cell) if pair.same_epochs else "" for cell in pair.cells)
             lines.append(Line("Δ in errors", tuple(map(_units, pair.cells)), "difference", tones))

@@ -15,12 +15,14 @@ class Value:
 
     Attributes:
         freedom: the degrees of freedom of the error, runs - 1; infinite where the runs behind it are not known.
+        within: half the width of a range that a paper printed in place of a number, of which `value` is the middle.
     """
 
     value: float
     error: float = math.nan
     printed: str = ""
     freedom: float = field(default=math.inf, compare=False)
+    within: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -95,6 +97,12 @@ _THEORY = (
 
 THEORY = frozenset(one.name for one in _THEORY)
 """What Jordan's (2024) theory says of a row: a table of its own, not columns of the measured one."""
+
+GROWS_WITH_RUNS = frozenset({"accuracy_range", "dependent_pairs"})
+"""Which are larger, or smaller, of more runs alone."""
+
+PAPERS_RUNS = 60_000
+"""Of each duration in Jordan (2024, Figure 1), the only training of which it prints what grows with the runs."""
 
 _KNOWN = {
     quantity.name: quantity

@@ -27,6 +27,8 @@ Cell = Callable[[Mapping[str, Any]], str]
 def published(reference: str) -> pd.DataFrame:
     """The rows of a published table, indexed by `variant`: a column per number, its error in `<name>_error`.
 
+    Of a range ("7.0-7.5"), the middle, and half the width as its error; see `printed_ranges`.
+
     reference: e.g. "summers_dinneen_2021.table1", or nested, "summers_dinneen_2021.table6.resnet6".
     Raises ConfigError, proposing the nearest table, for any other.
     """
@@ -39,11 +41,20 @@ def published(reference: str) -> pd.DataFrame:
         for name, value in numbers.items():
             if isinstance(value, list):
                 row[name], row[f"{name}_error"] = float(value[0]), float(value[1])
+            elif isinstance(value, str):
+                low, high = map(float, value.split("-"))
+                row[name], row[f"{name}_error"] = (low + high) / 2, (high - low) / 2
             else:
                 row[name] = math.nan if value is None else float(value)
         rows[variant] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.rename_axis("variant")
+
+
+def printed_ranges(reference: str) -> dict[tuple[str, str], str]:
+    """The ranges of a published table as they are printed, by row and name, as in "7.0-7.5"."""
+    rows = dict(_tables(_published_yaml()))[reference].items()
+    return {(row, name): text for row, numbers in rows for name, text in numbers.items() if isinstance(text, str)}
 
 
 def published_references() -> list[str]:
@@ -130,7 +141,10 @@ def _columns(wide: bool) -> list[tuple[str, Cell]]:
     return [
         ("Members" if wide else "Mem-\nbers", _members),
         ("Accuracy\n(mean)", lambda row: _number(row, "accuracy_mean", 2)),
-        ("Accuracy\nSD (%)", lambda row: with_error(_value(row, "accuracy_sd"), 2, plus_minus)),
+        (
+            "Accuracy\nSD (%)",
+            lambda row: _bound(row, "accuracy_sd") or with_error(_value(row, "accuracy_sd"), 2, plus_minus),
+        ),
         ("Cross-Entropy\nSD", lambda row: with_error(_value(row, "cross_entropy_sd"), 4, plus_minus)),
         (
             "Pairwise\nDisagree (%)" if wide else "Pairwise\nDisagr.%",
@@ -193,6 +207,12 @@ def _missing(value: Any) -> bool:
 def _value(row: Mapping[str, Any], name: str) -> Value:
     value, error = row.get(name), row.get(f"{name}_error")
     return Value(math.nan if value is None else float(value), math.nan if error is None else float(error))
+
+
+def _bound(row: Mapping[str, Any], name: str) -> str:
+    """What a paper prints in place of a number, that it is below another; empty where it does not."""
+    bound = _value(row, f"{name}_below").value
+    return "" if math.isnan(bound) else f"< {bound:g}"
 
 
 def _number(row: Mapping[str, Any], name: str, decimals: int) -> str:

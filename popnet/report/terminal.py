@@ -83,7 +83,7 @@ def _table(table: Table, width: int) -> RichTable:
     for line in table.lines:
         style = "" if line.kind == "measured" else "dim"
         label = line.label if line.kind == "measured" else f"  {line.label}"
-        cells = [cell if wide else cell.partition(" ± ")[0] for cell in line.cells]
+        cells = [cell if wide else cell.partition(" ± ")[0].replace(" (", "\n(") for cell in line.cells]
         tones = line.tones or ("",) * len(cells)
         result.add_row(
             Text(label, style=style),

@@ -14,9 +14,9 @@ from popnet.metrics import theory
 from popnet.metrics.theory import Summary
 from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.report.claims.shifts import shifted
-from popnet.report.quantities import Value
+from popnet.report.quantities import GROWS_WITH_RUNS, PAPERS_RUNS, Value
 from popnet.report.theory_figures import drawn, several_test_sets
-from popnet.report.theory_published import PAPERS_RUNS, printed, printed_r_squared
+from popnet.report.theory_published import printed, printed_r_squared
 from popnet.report.theory_rows import LUCKY_SHARE
 from popnet.results.found import Runs
 from popnet.results.reading import check_same_test
@@ -55,8 +55,6 @@ NOTE = (
     "(2024), *On the Variance of Neural Network Training with respect to Test Sets and Distributions*."
 )
 
-_GROWS_WITH_RUNS = {"accuracy_range", "dependent_pairs"}
-
 _COPY = "paper (CIFAR-10's own pixels)"
 
 PAPER_NOTE = "Columns headed *paper* are the numbers that the paper prints of the same training; it prints few."
@@ -94,7 +92,7 @@ def _printed(values: Mapping[str, Value], row: tuple[str, str, str]) -> str:
     if name == "accuracy_mean" and value is not None:
         return f"{100 - value.value:.{len(value.printed.partition('.')[2])}f}"
     text = "" if value is None else value.printed or f"{value.value:g}"
-    return f"{text} ({PAPERS_RUNS:,} runs)" if text and name in _GROWS_WITH_RUNS else text
+    return f"{text} ({PAPERS_RUNS:,} runs)" if text and name in GROWS_WITH_RUNS else text
 
 
 def summaries(populations: Sequence[Runs]) -> dict[str, Summary]:
@@ -108,7 +106,12 @@ def summaries(populations: Sequence[Runs]) -> dict[str, Summary]:
 def published_of(populations: Sequence[Runs]) -> dict[str, dict[str, float]]:
     """The paper's numbers of the same trainings, by label and the names of published.yaml; nothing of others."""
     found = printed({runs.name.rpartition(":")[2]: runs for runs in populations})
-    return {label: {name: value.value for name, value in values.items()} for label, values in found.items()}
+    return {label: dict(_plain(*one) for one in values.items()) for label, values in found.items()}
+
+
+def _plain(name: str, value: Value) -> tuple[str, float]:
+    """A printed number by its name; of a bound ("< 0.01") the bound itself."""
+    return (f"{name}_below", value.value + value.within) if value.printed.startswith("<") else (name, value.value)
 
 
 def check_enough(populations: Sequence[Runs]) -> None:

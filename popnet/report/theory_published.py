@@ -12,9 +12,6 @@ from popnet.report.scaled import paper_experiment
 from popnet.report.tables import published_references
 from popnet.results.found import Runs
 
-PAPERS_RUNS = 60_000
-"""Of each duration (Figure 1), which prints ranges and counts of pairs: both grow, or shrink, with the runs."""
-
 TEST_SETS = "jordan_2024.imagenet_resnet18"
 _PAIRS = "jordan_2024.imagenet_pairs"
 _ROW = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from popnet.errors import DataError
+from popnet.metrics.chance import at_chance, diverged
 from popnet.metrics.language import LanguageVariability
-from popnet.metrics.population import Variability, variability
+from popnet.metrics.population import Variability, accuracy, variability
 from popnet.protocol import ORIGINAL, Member, Population, views_of
 from popnet.results.arrays.logits import logits_of_object, open_logits, open_stored
 from popnet.results.arrays.runs import holds_logits
@@ -74,7 +75,7 @@ def _one_row(predictions: Any, labels: Any, name: str, ensemble_cross_entropy: b
         row = variability(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from None
-    return _table({name: row})
+    return _table({name: row}, {name: _lost(predictions, labels, row.members)})
 
 
 def _object(source: Any, options: Options) -> pd.DataFrame | None:
@@ -88,17 +89,20 @@ def _named_store(source: str, path: Path, value: str | None) -> pd.DataFrame:
     if value is None and (path / "store.json").exists():
         return _store_rows(Store(path), source)
     store, population, members = stored_population(source)
-    return _table({population.name: _row(store, population, members)}, {population.name: population})
+    name = population.name
+    measured = _row(store, population, members)
+    return _table({name: measured}, {name: _lost_of_store(store, members)}, {name: population})
 
 
 def _store_rows(store: Store, source: str) -> pd.DataFrame:
-    measured, populations = {}, {}
+    measured, populations, lost = {}, {}, {}
     for name, population, members in rows_of_store(store):
         if len(members) // population.variant.ensemble >= 2:
             measured[name], populations[name] = _row(store, population, members), population
+            lost[name] = _lost_of_store(store, members)
     if not measured:
         raise DataError(f"{source}: no row has two finished runs, of which variability is measured")
-    return _table(measured, populations)
+    return _table(measured, lost, populations)
 
 
 def _row(store: Store, population: Population, members: list[Member]) -> Variability | LanguageVariability:
@@ -112,15 +116,39 @@ def _row(store: Store, population: Population, members: list[Member]) -> Variabi
 
 
 def _table(
-    rows: Mapping[str, Variability | LanguageVariability], populations: Mapping[str, Population] | None = None
+    rows: Mapping[str, Variability | LanguageVariability],
+    lost: Mapping[str, list[str]],
+    populations: Mapping[str, Population] | None = None,
 ) -> pd.DataFrame:
     lines = []
     for name, row in rows.items():
         planned = row.members
         if populations is not None:
             planned = len(populations[name].members) // populations[name].variant.ensemble
-        lines.append({**row.as_dict(), "population": planned, "failed": 0, "marks": "; ".join(_marks(row))})
+        lines.append(
+            {**row.as_dict(), "population": planned, "failed": 0, "marks": "; ".join([*lost[name], *_marks(row)])}
+        )
     return sample_sds(pd.DataFrame(lines, index=pd.Index(list(rows), name="variant")))
+
+
+def _lost_of_store(store: Store, members: Sequence[Member]) -> list[str]:
+    """The marks of `_lost` of a row's trained members, on the original images; none of language models."""
+    trained = [m.id for m in members if m.recipe.epochs > 0 and m.recipe.language is None]
+    return _lost(open_stored(store, trained), store.labels(trained[0]), len(members)) if trained else []
+
+
+def _lost(predictions: Any, labels: Any, members: int) -> list[str]:
+    """How many of the members are at chance, and how many are not but have a cross-entropy above that of guessing."""
+    count = int(diverged(predictions, labels).sum())
+    if not count:
+        return []
+    hopeless = sum(at_chance(float(right), labels) for right in accuracy(predictions, labels))
+    marks = []
+    if hopeless:
+        marks.append(f"{hopeless} of {members} members are at chance: they diverged or learnt nothing, and are counted")
+    if count > hopeless:
+        marks.append(f"{count - hopeless} of {members} members have a cross-entropy above that of guessing")
+    return marks
 
 
 def _marks(row: Variability | LanguageVariability) -> list[str]:

@@ -78,6 +78,7 @@ class Evidence:
         trained: bool = True,
         least: int = LEAST_MEMBERS,
         means_of: Sequence[Row] | None = None,
+        cross_entropy: bool = True,
     ) -> Claim:
         """The claim, checked on the rows' numbers, and on the published ones where all of the rows have them.
 
@@ -86,13 +87,16 @@ class Evidence:
         trained: whether it speaks of trained models, of which there are enough; else of any two runs.
         least: how many members are enough.
         means_of: the rows that must have reached a published mean; all of them by default.
+        cross_entropy: whether it uses cross-entropies.
         """
         names = tuple(row.name for row in rows)
         uneven = len({row.members for row in rows}) > 1
         ours = check({row.name: own_values(row, sample=uneven) for row in rows})
         if uneven and ours.evidence:
             ours = replace(ours, evidence=(*ours.evidence, _WITH_FREEDOM))
-        why = why_not(self.measured, rows, least, any_network=True, means_of=means_of) if trained else None
+        why = None
+        if trained:
+            why = why_not(self.measured, rows, least, any_network=True, means_of=means_of, cross_entropy=cross_entropy)
         if why is not None:
             ours = Finding(Verdict.NOT_COMPARABLE, ours.evidence, why)
         known = all(name in self.printed for name in names)

@@ -25,6 +25,7 @@ def why_not(
     *,
     any_network: bool = False,
     means_of: Sequence[Row] | None = None,
+    cross_entropy: bool = True,
 ) -> str | None:
     """Why these rows cannot be set against a claim, in a sentence; None where they can.
 
@@ -36,10 +37,12 @@ def why_not(
         least: the members (or ensembles) that each row needs.
         any_network: of a claim that is judged on the network itself, with no number of the paper's own model in it.
         means_of: the rows that must have reached the published mean; all of them by default.
+        cross_entropy: whether the claim uses cross-entropies; else one that is bad alone speaks against nothing.
     """
     asked = {row.name for row in (rows if means_of is None else means_of)}
     found = (
-        _reason(measured, row, least, any_network) or (short_of_mean(measured, row) if row.name in asked else "")
+        _reason(measured, row, least, any_network, cross_entropy)
+        or (short_of_mean(measured, row) if row.name in asked else "")
         for row in rows
     )
     return next((reason for reason in found if reason), None)
@@ -76,11 +79,11 @@ def short_of_mean(measured: Measured, row: Row) -> str:
     return ""
 
 
-def _reason(measured: Measured, row: Row, least: int, any_network: bool) -> str:
+def _reason(measured: Measured, row: Row, least: int, any_network: bool, cross_entropy: bool) -> str:
     if row.recipe.epochs == 0:
         return f"{row.name} is not trained: its recipe has 0 epochs"
-    if row.diverged:
-        return f"{row.diverged} of {row.finished} members of {row.name} are no better than guessing"
+    if lost := row.diverged - (0 if cross_entropy else row.overconfident):
+        return f"{lost} of {row.finished} members of {row.name} are no better than guessing"
     if row.members < least:
         what = "members" if row.variant.ensemble == 1 else "ensembles"
         return f"{row.name} has {row.members} {what}, and at least {least} are needed"

@@ -54,6 +54,7 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
                 _WHERE,
                 [early[-1], found.rows[0]],
                 _nearly_as_much,
+                cross_entropy=False,
             )
         late = [
             row for row in found.rows if epochs <= 2 * _epoch(row) < 2 * epochs
@@ -64,6 +65,7 @@ def claims(evidence: Evidence) -> Iterator[Claim]:
                 _WHERE,
                 [found.rows[0], late[-1]],
                 _less_in_the_end,
+                cross_entropy=False,
             )
 
 

@@ -50,7 +50,7 @@ def _dwarfed(evidence: Evidence, rows: Sequence[tuple[Row, Similarity]]) -> Find
 
     Of values above the noise floor, all of them clearly: a biased estimator makes layers differ by their sizes alone.
     """
-    why = why_not(evidence.measured, [row for row, _ in rows]) or _noise(rows)
+    why = why_not(evidence.measured, [row for row, _ in rows], cross_entropy=False) or _noise(rows)
     values = [[layer.above_floor for layer in similarity.layers.values()] for _, similarity in rows]
     across_layers = min(map(_range, values), key=lambda value: value.value)
     across_sources = max(map(_range, zip(*values, strict=True)), key=lambda value: value.value)
