@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+import popnet
 from popnet import native
 from popnet.models.fully_connected import NarrowLinear, _Narrow
 
@@ -107,3 +109,25 @@ def test_refusals_name_the_argument() -> None:
         native.narrow_linear(torch.zeros(4, 2).t(), weight)
     with pytest.raises(ValueError, match="gradient must have shape"):
         native.narrow_linear_gradient(torch.zeros(2, 2), x, weight)
+
+
+def test_a_linear_model_trains_to_the_same_bits_with_any_number_of_workers(tmp_path: Path) -> None:
+    recipe = {
+        "dataset": {"name": "synthetic", "kwargs": {"train": 100, "test": 20}},
+        "model": "linear",
+        "epochs": 2,
+        "batch_size": 32,
+        "optimizer": {"name": "sgd", "lr": 0.01},
+    }
+    digests = []
+    for name, workers in (("one", 1), ("two", 2)):
+        result = popnet.run(recipe=recipe, population=2, store=tmp_path / name, workers=workers, device="cpu")
+        digests.append(sorted(result.store.members()["weights_digest"]))
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 2
+
+
+def test_what_is_compiled_is_pytorchs_own() -> None:
+    layer, x = NarrowLinear(40, 10), numbers(6, 40).float()
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
