@@ -8,6 +8,7 @@
 #endif
 
 #include "common/parallel.h"
+#include "common/portable_math.h"
 
 namespace popnet {
 namespace {
@@ -15,14 +16,6 @@ namespace {
 constexpr int kLanes = 8;
 constexpr int64_t kInputs = 512;  // of a block: ten outputs' weights of it, side by side, fit the first cache
 constexpr int64_t kRows = 32;     // that go through a block before the next
-
-float fma_of(float a, float b, float c) {
-    return __builtin_fmaf(a, b, c);
-}
-
-double fma_of(double a, double b, double c) {
-    return __builtin_fma(a, b, c);
-}
 
 template <typename T>
 struct Lanes {
@@ -34,7 +27,7 @@ struct Lanes {
     }
     void store(T* p) const { std::copy_n(v, kLanes, p); }
     static Lanes fma(Lanes a, Lanes b, Lanes c) {
-        for (int l = 0; l < kLanes; ++l) c.v[l] = fma_of(a.v[l], b.v[l], c.v[l]);
+        for (int l = 0; l < kLanes; ++l) c.v[l] = fused_multiply_add(a.v[l], b.v[l], c.v[l]);
         return c;
     }
 };
@@ -70,7 +63,8 @@ void add_tile(const T* x, const T* w, int64_t stride, int64_t count, int outputs
             T* lanes = sums + (r * outputs + o) * kLanes;
             sum[r][o].store(lanes);
             for (int64_t i = whole; i < count; ++i)
-                lanes[i - whole] = fma_of(x[r * stride + i], w[o * kInputs + i], lanes[i - whole]);
+                lanes[i - whole] =
+                    fused_multiply_add(x[r * stride + i], w[o * kInputs + i], lanes[i - whole]);
         }
     }
 }
@@ -133,7 +127,7 @@ void add_terms(const T* factors, int64_t sum_step, int64_t term_step, const T* _
     for (int64_t i = 0; i < count; ++i) {
         for (int s = 0; s < S; ++s) {
             T sum = sums[s * kInputs + i];
-            for (int t = 0; t < R; ++t) sum = fma_of(factor[s][t], terms[t * stride + i], sum);
+            for (int t = 0; t < R; ++t) sum = fused_multiply_add(factor[s][t], terms[t * stride + i], sum);
             sums[s * kInputs + i] = sum;
         }
     }

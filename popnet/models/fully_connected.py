@@ -41,13 +41,16 @@ class _Narrow(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, weight = x.contiguous(), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        return native.narrow_linear(x, weight, None if bias is None else bias.contiguous())
+        bias = None if bias is None else bias.contiguous()
+        return native.narrow_linear(x, weight, bias, threads=torch.get_num_threads())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        return native.narrow_linear_gradient(gradient.contiguous(), x, weight, wanted=ctx.needs_input_grad)
+        return native.narrow_linear_gradient(
+            gradient.contiguous(), x, weight, wanted=ctx.needs_input_grad, threads=torch.get_num_threads()
+        )
 
 
 class Linear(nn.Module):

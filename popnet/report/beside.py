@@ -13,6 +13,7 @@ import pandas as pd
 from popnet.config import Experiment, Recipe, Variant
 from popnet.report.measured import Measured, Row
 from popnet.report.quantities import (
+    BELOW,
     GROWS_WITH_RUNS,
     PAPERS_RUNS,
     UNKNOWN,
@@ -33,9 +34,6 @@ _PAPERS = {
     "reproduction_report": "the reproduction report",
     "jordan_2024": "Jordan (2024)",
 }
-
-_BELOW = "_below"
-"""Ends the name of a number of which a bound is printed."""
 
 _SAME_ROW = {"singlemodel": "allnondeterminismsources"}
 """Published rows that a measured row of another name is: a single model with all sources on (Table 5)."""
@@ -151,7 +149,7 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
     known of a number without one.
     """
     table, ranges = published(reference), printed_ranges(reference)
-    names = [str(name) for name in table.columns if not str(name).endswith(("_error", _BELOW))]
+    names = [str(name) for name in table.columns if not str(name).endswith(("_error", BELOW))]
     rows: dict[str, dict[str, Value]] = {str(variant): {} for variant in table.index}
     for name in names:
         decimals = _decimals(name, table[name])
@@ -167,10 +165,10 @@ def published_values(reference: str) -> dict[str, dict[str, Value]]:
             if f"{bar:.6e}".startswith("5.000000e"):  # half a unit: all that tells of the 0 in 71.0
                 half = min(half, bar)
             rows[str(variant)][name] = Value(float(cell), half if math.isnan(bar) else max(bar, half), text)
-    for name in (str(name) for name in table.columns if str(name).endswith(_BELOW)):
+    for name in (str(name) for name in table.columns if str(name).endswith(BELOW)):
         for variant, bound in table[name].dropna().items():
             half = float(bound) / 2
-            rows[str(variant)][name.removesuffix(_BELOW)] = Value(half, half, f"< {bound:g}", within=half)
+            rows[str(variant)][name.removesuffix(BELOW)] = Value(half, half, f"< {bound:g}", within=half)
     return rows
 
 

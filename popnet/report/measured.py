@@ -15,7 +15,6 @@ from popnet.config import Experiment, Recipe, Variant
 from popnet.data.choice import phrase
 from popnet.errors import DataError
 from popnet.metrics import accuracy, cross_entropy, language_pairwise, pairwise, perplexity
-from popnet.metrics.chance import at_chance
 from popnet.metrics.population import standard_deviation
 from popnet.metrics.precision import mean_over_pairs_interval
 from popnet.protocol import Member, Plan, Platform, Population, View
@@ -26,6 +25,7 @@ from popnet.results.stores.divergence import divergence_table
 from popnet.results.stores.language_populations import LanguagePopulation, language_table, population_predictions
 from popnet.results.stores.plans import stored_plans
 from popnet.results.stores.populations import (
+    AT_CHANCE,
     alignments,
     failed_members,
     finished_members,
@@ -33,6 +33,7 @@ from popnet.results.stores.populations import (
     population_labels,
     population_logits,
     variability_table,
+    why_lost,
 )
 from popnet.store import Store, open_store
 
@@ -219,13 +220,7 @@ def _overconfident(store: Store, members: Sequence[Member], diverged: int) -> in
     """How many of the members that diverged did so by their cross-entropy alone; none of language models."""
     if not diverged or members[0].recipe.language is not None:
         return 0
-    return diverged - sum(_is_lost(store, m.id) for m in members if m.recipe.epochs > 0)
-
-
-def _is_lost(store: Store, member_id: str) -> bool:
-    logits = store.viewed_predictions(member_id)[1][:1]  # of the original images, which come first
-    labels = store.labels(member_id)
-    return at_chance(float(accuracy(logits, labels)[0]), labels)
+    return diverged - sum(why_lost(store, m) is AT_CHANCE for m in members if m.recipe.epochs > 0)
 
 
 def _runs(store: Store, population: Population, members: list[Member]) -> Runs:

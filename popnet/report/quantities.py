@@ -98,6 +98,9 @@ _THEORY = (
 THEORY = frozenset(one.name for one in _THEORY)
 """What Jordan's (2024) theory says of a row: a table of its own, not columns of the measured one."""
 
+BELOW = "_below"
+"""Ends the name of a number of which a paper prints a bound alone."""
+
 GROWS_WITH_RUNS = frozenset({"accuracy_range", "dependent_pairs"})
 """Which are larger, or smaller, of more runs alone."""
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from popnet import prose
 from popnet.errors import ConfigError, nearest
-from popnet.report.quantities import Value, correlation, number, with_error
+from popnet.report.quantities import BELOW, Value, correlation, number, with_error
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -211,7 +211,7 @@ def _value(row: Mapping[str, Any], name: str) -> Value:
 
 def _bound(row: Mapping[str, Any], name: str) -> str:
     """What a paper prints in place of a number, that it is below another; empty where it does not."""
-    bound = _value(row, f"{name}_below").value
+    bound = _value(row, f"{name}{BELOW}").value
     return "" if math.isnan(bound) else f"< {bound:g}"
 
 

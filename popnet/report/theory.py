@@ -14,7 +14,7 @@ from popnet.metrics import theory
 from popnet.metrics.theory import Summary
 from popnet.metrics.theory.summary import LEAST_MEMBERS
 from popnet.report.claims.shifts import shifted
-from popnet.report.quantities import GROWS_WITH_RUNS, PAPERS_RUNS, Value
+from popnet.report.quantities import BELOW, GROWS_WITH_RUNS, PAPERS_RUNS, Value
 from popnet.report.theory_figures import drawn, several_test_sets
 from popnet.report.theory_published import printed, printed_r_squared
 from popnet.report.theory_rows import LUCKY_SHARE
@@ -111,7 +111,7 @@ def published_of(populations: Sequence[Runs]) -> dict[str, dict[str, float]]:
 
 def _plain(name: str, value: Value) -> tuple[str, float]:
     """A printed number by its name; of a bound ("< 0.01") the bound itself."""
-    return (f"{name}_below", value.value + value.within) if value.printed.startswith("<") else (name, value.value)
+    return (f"{name}{BELOW}", value.value + value.within) if value.printed.startswith("<") else (name, value.value)
 
 
 def check_enough(populations: Sequence[Runs]) -> None:

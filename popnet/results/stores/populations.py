@@ -131,15 +131,18 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
         logits = population_logits(store, population, members)
         return variability(logits, population_labels(store, population, members)).as_dict(), []
 
-    def lost(member: Member) -> Reason | None:
-        logits = store.viewed_predictions(member.id)[1][:1]  # of the original images, which come first
-        labels = store.labels(member.id)
-        if not diverged(logits, labels)[0]:
-            return None
-        right = float(accuracy(logits, labels)[0])
-        return AT_CHANCE if at_chance(right, labels) else (f"with cross-entropy above ln {logits.shape[2]:,}", right)
+    columns = [field.name for field in fields(Variability)]
+    return population_table(plan, store, columns, measured, lambda member: why_lost(store, member))
 
-    return population_table(plan, store, [field.name for field in fields(Variability)], measured, lost)
+
+def why_lost(store: Store, member: Member) -> Reason | None:
+    """The reason why a finished member of a classifier is no better than guessing; None where it is trained."""
+    logits = store.viewed_predictions(member.id)[1][:1]  # of the original images, which come first
+    labels = store.labels(member.id)
+    if not diverged(logits, labels)[0]:
+        return None
+    right = float(accuracy(logits, labels)[0])
+    return AT_CHANCE if at_chance(right, labels) else (f"with cross-entropy above ln {logits.shape[2]:,}", right)
 
 
 def population_table(
