@@ -10,13 +10,16 @@ import re
 import shutil
 import subprocess
 from html import escape as escaped
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
+from markdown_it import MarkdownIt
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -28,13 +31,15 @@ from popnet.errors import ConfigError, DataError, StoreError
 from popnet.report.beside import beside
 from popnet.report.content import Figure, Line, Panel, Report, Section, Table
 from popnet.report.document import METHODS, build
+from popnet.report.drawing import composed
 from popnet.report.files import write
 from popnet.report.html import render_html, themed
 from popnet.report.latex import escape, render_latex
 from popnet.report.long_form import long_form
+from popnet.report.markdown import render_markdown
 from popnet.report.measured import measure
 from popnet.report.panels import Line as Series
-from popnet.report.panels import bars, dots, histogram, lines
+from popnet.report.panels import bars, dots, histogram, lines, swatch
 from popnet.report.quantities import Value
 from popnet.report.terminal import print_report
 from popnet.report.verdicts import Verdict
@@ -176,6 +181,42 @@ def test_html_is_escaped():
     assert len(ids) == len(set(ids)), "sections and figures of one name"
 
 
+def test_markdown_is_escaped_and_shows_every_figure_by_a_file():
+    text, figures = render_markdown(awkward_report(), "mine")
+    shown = MarkdownIt("commonmark").enable("table").render(text)
+    page = Outline(shown)
+    assert "<two>" not in text
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == list(figures), (
+        "also where two figures have one title"
+    )
+    assert len(figures) == 2
+    assert all(name.startswith("mine-") for name in figures)
+    plain = unescape(re.sub(r"<!--.*?-->|<[^>]+>", "", shown))
+    assert plain.count(AWKWARD) == 1 + 2 * (1 + 1 + 4 + 1 + 1), "headings and cells; elsewhere `c` is code"
+    assert plain.count(AWKWARD.replace("`", "")) == 1 + 2 * (1 + 1 + 1 + 1 + 1)
+    cells = sum(tag in ("td", "th") for tag, _ in page.tags)
+    assert cells == 2 * 2 * 3
+    for svg in figures.values():
+        root = ElementTree.fromstring(svg)
+        assert "<two>" in {"".join(one.itertext()) for one in root}, "the legend"
+        ids = [one.get("id") for one in root.iter() if one.get("id")]
+        assert len(ids) == len(set(ids))
+
+
+def test_panels_and_legend_of_a_composed_figure_lie_inside_and_apart():
+    panel = lines({"a": Series([0, 1], [1.0, 2.0])}, "title", "x")
+    legend = [(swatch(i), f"series number {i}, of a name that is long") for i in range(9)]
+    root = ElementTree.fromstring(composed([panel] * 5, legend, "five", "panels"))
+    _, _, width, height = map(float, root.get("viewBox").split())
+    boxes = [[float(one.get(key)) for key in ("x", "y", "width", "height")] for one in root if one.get("viewBox")]
+    assert len(boxes) == 5 + 9
+    assert all(x >= 0 and y >= 0 and x + w <= width + 0.1 and y + h <= height + 0.1 for x, y, w, h in boxes)
+    for (x, y, w, h), (left, top, across, high) in itertools.combinations(boxes, 2):
+        assert x + w <= left + 0.1 or left + across <= x + 0.1 or y + h <= top + 0.1 or top + high <= y + 0.1
+    alone = ElementTree.fromstring(composed([panel], (), "one", "panel"))
+    assert len([one for one in alone if one.get("viewBox")]) == 1
+
+
 def test_figures_take_the_page_s_colours():
     line = Series([1, 2, 5], [0.1, 0.2, 0.4], [0.05, 0.1, 0.3], [0.2, 0.3, 0.5], style=1)
     for svg in (
@@ -194,8 +235,8 @@ def test_figures_take_the_page_s_colours():
 def test_the_command_writes_every_format(reported, tmp_path, capsys):
     from popnet.cli import main
 
-    html, latex, csv = (tmp_path / "deep" / f"report.{kind}" for kind in ("html", "tex", "csv"))
-    files = ["--html", str(html), "--latex", str(latex), "--csv", str(csv)]
+    html, markdown, latex, csv = (tmp_path / "deep" / f"report.{kind}" for kind in ("html", "md", "tex", "csv"))
+    files = ["--html", str(html), "--markdown", str(markdown), "--latex", str(latex), "--csv", str(csv)]
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(reported), *files, "--title", "Mine"])
     assert stopped.value.code == 0
@@ -203,6 +244,11 @@ def test_the_command_writes_every_format(reported, tmp_path, capsys):
     assert "The papers' claims" in out
     assert "Beside Summers & Dinneen (2021), Table 5" in out
     assert "<h1>Mine</h1>" in html.read_text()
+    text = markdown.read_text()
+    assert text.startswith("# Mine\n")
+    figures = re.findall(r"^!\[.*\]\((report-[a-z-]+\.svg)\)$", text, re.MULTILINE)
+    assert {markdown.with_name(name) for name in figures} == set(markdown.parent.glob("*.svg"))
+    assert "report-rows-beside-each-other.svg" in figures
     table = pd.read_csv(csv)
     assert set(table["experiment"]) == {"tiny"}
     assert table.loc[table["table"].notna(), "published"].notna().any()
@@ -363,4 +409,4 @@ def test_a_partly_finished_store_is_reported_as_far_as_it_is(reported, tmp_path)
     assert any(
         warning.startswith("Not finished, so this is what there is: ") for warning in report.sections[0].warnings
     )
-    assert list(write(report, [], tmp_path / "report.html", None, None)) == [tmp_path / "report.html"]
+    assert list(write(report, [], html=tmp_path / "report.html")) == [tmp_path / "report.html"]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 def report(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders of runs.")],
     html: Annotated[Path | None, typer.Option(help="Also write one self-contained HTML file, with figures.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown file, and its figures beside it.")
+    ] = None,
     latex: Annotated[Path | None, typer.Option(help="Also write a LaTeX document of the tables and claims.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write every cell as a line, unrounded.")] = None,
     title: Annotated[str, typer.Option(help="Of the report. Default: what the experiments are called.")] = "",
@@ -40,17 +43,17 @@ def report(
     from popnet.report import document, files, terminal
     from popnet.report.long_form import long_form
 
-    for path in (html, latex, csv):
+    for path in (html, markdown, latex, csv):
         check_writable(path)
     if watch:
         built, evidence = _watch(stores, html, title, date, interval)
     else:
-        built, evidence = document.build(stores, title, date, figures=html is not None)
+        built, evidence = document.build(stores, title, date, figures=html is not None or markdown is not None)
     if as_json:
         machine.write({"title": built.title, "cells": long_form(evidence), "claims": [c for _, c in built.claims]})
     else:
         terminal.print_report(built, evidence, standard_output())
-    for path in files.write(built, evidence, html, latex, csv):
+    for path in files.write(built, evidence, html=html, markdown=markdown, latex=latex, csv=csv):
         warn(f"written: {path}")
 
 

@@ -6,7 +6,6 @@ Names of files, columns and tasks are anyone's text: it is shown as it is, and a
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from popnet import prose
 from popnet.metrics.wording import number
+from popnet.report import markdown_text
 from popnet.report.comparisons import (
     Answer,
     Row,
@@ -133,18 +133,18 @@ def markdown(answer: Answer) -> str:
     blocks = []
     sources = []
     for mark, shown in answer.sources:
-        name = _code(shown.name) if shown.name else ""
-        held = ", ".join(part for part in (name, _prose(shown.found)) if part)
-        marks = f" ({_prose('; '.join(shown.marks))})" if shown.marks else ""
+        name = markdown_text.code(shown.name) if shown.name else ""
+        held = ", ".join(part for part in (name, markdown_text.prose(shown.found)) if part)
+        marks = f" ({markdown_text.prose('; '.join(shown.marks))})" if shown.marks else ""
         sources.append(f"- {f'**{mark}**: ' if mark else ''}{held}{marks}")
     if sources:
         blocks.append("\n".join(sources))
-    blocks += [_paragraph(text) for text in answer.opening]
+    blocks += [markdown_text.paragraph(text) for text in answer.opening]
     for table in answer.tables:
-        blocks.append("\n".join(_markdown_rows(table)))
-        blocks += [_paragraph(note) for note in table.notes]
-    blocks += [_paragraph(text) for text in answer.sentences]
-    blocks += [f"**Warning**: {_prose(text)}" for text in answer.warnings]
+        blocks.append(_markdown_table(table))
+        blocks += [markdown_text.paragraph(note) for note in table.notes]
+    blocks += [markdown_text.paragraph(text) for text in answer.sentences]
+    blocks += [f"**Warning**: {markdown_text.prose(text)}" for text in answer.warnings]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -275,39 +275,13 @@ def _label(row: Row) -> str:
     return f"{'  ' if row.part else ''}{visible(row.label)}"
 
 
-def _markdown_rows(table: Table) -> Iterator[str]:
-    yield f"| {' | '.join([_escaped(table.corner), *map(_escaped, table.headers)])} |"
-    yield f"|{'|'.join([' :-- ', *(' --: ' for _ in table.headers)])}|"
+def _markdown_table(table: Table) -> str:
+    head = [markdown_text.escaped(text) for text in (table.corner, *table.headers)]
+    rows = []
     for row in table.rows:
-        label = f"{'&emsp;' if row.part else ''}{_escaped(row.label)}"
-        yield f"| {' | '.join([label, *map(_escaped, row.cells)])} |"
-
-
-def _paragraph(text: str) -> str:
-    """One that begins neither a list nor a heading."""
-    return re.sub(r"^(\d*)([.)+-])(?=\s)", r"\1\\\2", _prose(text))
-
-
-def _prose(text: str) -> str:
-    """For Markdown: plain text, in which what stands between two backticks is a code span."""
-    parts = re.split(r"`([^`]+)`", text)
-    return "".join(_code(part) if position % 2 else _escaped(part) for position, part in enumerate(parts))
-
-
-def _escaped(text: str) -> str:
-    """For Markdown: plain text. GitHub looks for names, issues, emoji and formulas after escapes are gone: these are
-    taken apart by a comment, or by a tag around the dollar."""
-    text = re.sub(r"[\\`*_\[\]<>|~&#]", lambda m: f"\\{m[0]}", visible(text))
-    text = re.sub(r"@(?=\w)|(?<=#)(?=\d)|:(?=[\w+-]+:)", lambda m: f"{m[0]}<!-- -->", text)
-    return re.sub(r"(?<=://)|(?<=www)(?=\.)", "<!-- -->", text).replace("$", "<span>$</span>")
-
-
-def _code(text: str) -> str:
-    """For Markdown: a code span, in which nothing acts; its fence is longer than any in the text."""
-    text = visible(text)
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}"
+        label = f"{'&emsp;' if row.part else ''}{markdown_text.escaped(row.label)}"
+        rows.append([label, *map(markdown_text.escaped, row.cells)])
+    return markdown_text.table(head, rows)
 
 
 def _figures(answer: Answer) -> str:

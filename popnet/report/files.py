@@ -1,4 +1,4 @@
-"""A report's files: HTML, LaTeX, CSV."""
+"""A report's files: HTML, Markdown with its figures, LaTeX, CSV."""
 
 from __future__ import annotations
 
@@ -10,16 +10,33 @@ from popnet.report.content import Report
 from popnet.report.html import render_html
 from popnet.report.latex import render_latex
 from popnet.report.long_form import long_form
+from popnet.report.markdown import render_markdown
 from popnet.store import write_aside
 
 
 def write(
-    report: Report, evidence: Sequence[Evidence], html: Path | None, latex: Path | None, csv: Path | None
+    report: Report,
+    evidence: Sequence[Evidence],
+    *,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
+    csv: Path | None = None,
 ) -> Iterator[Path]:
-    """Write the files that are asked for, and yield each path once it is written."""
+    """Write the files that are asked for, and yield each path once it is written.
+
+    The figures of a Markdown file go beside it, as `NAME-*.svg`.
+    """
     if html is not None:
         put(html, render_html(report))
         yield html
+    if markdown is not None:
+        page, figures = render_markdown(report, markdown.stem)
+        for name, svg in figures.items():
+            put(markdown.with_name(name), svg)
+            yield markdown.with_name(name)
+        put(markdown, page)
+        yield markdown
     if latex is not None:
         put(latex, render_latex(report))
         yield latex

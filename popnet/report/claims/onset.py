@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,14 +19,13 @@ _WHERE = "Summers & Dinneen (2021), Section 3.4"
 
 @dataclass(frozen=True)
 class Onsets:
-    """The rows of one set of sources by the epoch from which they vary, ascending; the first one is 0."""
+    """The rows of one set of sources by the epoch from which they vary, ascending; the first one is 0.
 
-    sources: tuple[str, ...]
+    `name` is that of the first row, without "from epoch 0" where that tells them apart as well.
+    """
+
+    name: str
     rows: tuple[Row, ...]
-
-    @property
-    def name(self) -> str:
-        return self.rows[0].name
 
 
 def onsets(measured: Measured) -> list[Onsets]:
@@ -38,8 +38,11 @@ def onsets(measured: Measured) -> list[Onsets]:
         if is_plain(row, any_onset=True) and row.members >= 2 and row.variant.sources:
             sources = tuple(s for s in row.variant.sources if s != "init") or ("init",)
             alike.setdefault((training_key(row), sources), []).append(row)
-    found = [Onsets(sources, tuple(sorted(rows, key=_epoch))) for (_, sources), rows in alike.items()]
-    return [one for one in found if _epoch(one.rows[0]) == 0 and _epoch(one.rows[-1]) > 0]
+    ordered = [tuple(sorted(rows, key=_epoch)) for rows in alike.values()]
+    found = [rows for rows in ordered if _epoch(rows[0]) == 0 and _epoch(rows[-1]) > 0]
+    names = [rows[0].name for rows in found]
+    short = [re.sub(r",? from epoch 0$", "", name) for name in names]
+    return [Onsets(*one) for one in zip(short if len({*short}) == len(short) else names, found, strict=True)]
 
 
 def claims(evidence: Evidence) -> Iterator[Claim]:
