@@ -395,7 +395,7 @@ def test_members_of_bad_cross_entropy_alone_speak_against_claims_that_use_it_alo
     sure = judged(made(rows, diverged={"early": 2}, overconfident={"early": 2}))
     assert sure[late].measured.verdict is Verdict.HOLDS
     assert sure[alike].measured.verdict is Verdict.NOT_COMPARABLE
-    assert sure[alike].measured.why == "2 of 20 members of early are no better than guessing"
+    assert sure[alike].measured.why == "2 of 20 members of early have a cross-entropy above that of guessing"
     lost = judged(made(rows, diverged={"early": 2}, overconfident={"early": 1}))[late].measured
     assert (lost.verdict, lost.why) == (
         Verdict.NOT_COMPARABLE,

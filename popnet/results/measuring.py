@@ -10,17 +10,23 @@ import numpy as np
 import pandas as pd
 
 from popnet.errors import DataError
-from popnet.metrics.chance import at_chance, diverged
 from popnet.metrics.language import LanguageVariability
-from popnet.metrics.population import Variability, accuracy, variability
+from popnet.metrics.population import Variability, variability
 from popnet.protocol import ORIGINAL, Member, Population, views_of
 from popnet.results.arrays.logits import logits_of_object, open_logits, open_stored
 from popnet.results.arrays.runs import holds_logits
 from popnet.results.found import Options
 from popnet.results.objects import store_of
 from popnet.results.sources import form_of, split
+from popnet.results.stores import language_populations
 from popnet.results.stores.language_populations import population_predictions
-from popnet.results.stores.populations import population_labels, population_logits
+from popnet.results.stores.populations import (
+    lost_marks,
+    population_labels,
+    population_logits,
+    reasons_lost,
+    why_lost,
+)
 from popnet.results.stores.rows import rows_of_store, stored_population
 from popnet.store import Store
 
@@ -75,7 +81,7 @@ def _one_row(predictions: Any, labels: Any, name: str, ensemble_cross_entropy: b
         row = variability(predictions, labels, ensemble_cross_entropy=ensemble_cross_entropy)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from None
-    return _table({name: row}, {name: _lost(predictions, labels, row.members)})
+    return _table({name: row}, {name: list(lost_marks(reasons_lost(predictions, labels), row.members))})
 
 
 def _object(source: Any, options: Options) -> pd.DataFrame | None:
@@ -132,23 +138,12 @@ def _table(
 
 
 def _lost_of_store(store: Store, members: Sequence[Member]) -> list[str]:
-    """The marks of `_lost` of a row's trained members, on the original images; none of language models."""
-    trained = [m.id for m in members if m.recipe.epochs > 0 and m.recipe.language is None]
-    return _lost(open_stored(store, trained), store.labels(trained[0]), len(members)) if trained else []
-
-
-def _lost(predictions: Any, labels: Any, members: int) -> list[str]:
-    """How many of the members are at chance, and how many are not but have a cross-entropy above that of guessing."""
-    count = int(diverged(predictions, labels).sum())
-    if not count:
-        return []
-    hopeless = sum(at_chance(float(right), labels) for right in accuracy(predictions, labels))
-    marks = []
-    if hopeless:
-        marks.append(f"{hopeless} of {members} members are at chance: they diverged or learnt nothing, and are counted")
-    if count > hopeless:
-        marks.append(f"{count - hopeless} of {members} members have a cross-entropy above that of guessing")
-    return marks
+    """The marks of a row's trained members that are no better than guessing, on the original images."""
+    trained = [m for m in members if m.recipe.epochs > 0]
+    reasons = (
+        why_lost(store, m) if m.recipe.language is None else language_populations.why_lost(store, m) for m in trained
+    )
+    return list(lost_marks([reason for reason in reasons if reason is not None], len(members)))
 
 
 def _marks(row: Variability | LanguageVariability) -> list[str]:

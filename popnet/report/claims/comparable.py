@@ -82,8 +82,10 @@ def short_of_mean(measured: Measured, row: Row) -> str:
 def _reason(measured: Measured, row: Row, least: int, any_network: bool, cross_entropy: bool) -> str:
     if row.recipe.epochs == 0:
         return f"{row.name} is not trained: its recipe has 0 epochs"
-    if lost := row.diverged - (0 if cross_entropy else row.overconfident):
-        return f"{lost} of {row.finished} members of {row.name} are no better than guessing"
+    if hopeless := row.diverged - row.overconfident:
+        return f"{hopeless} of {row.finished} members of {row.name} are no better than guessing"
+    if row.overconfident and cross_entropy:
+        return f"{row.overconfident} of {row.finished} members of {row.name} have a cross-entropy above that of guessing"
     if row.members < least:
         what = "members" if row.variant.ensemble == 1 else "ensembles"
         return f"{row.name} has {row.members} {what}, and at least {least} are needed"

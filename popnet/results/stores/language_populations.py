@@ -83,13 +83,16 @@ def language_table(plan: Plan, store: Store) -> pd.DataFrame:
         row = population_predictions(store, population, members).variability().as_dict()
         return row, [WORDS_NOT_KNOWN] if math.isnan(row["disagreement"]) else []
 
-    def lost(member: Member) -> Reason | None:
-        known = language_population(store, [[member.id]])
-        words = int(store.labels(member.id).max()) + 1 if known.logits is None else known.logits.classes
-        bad = perplexity(known.log_probabilities)[0] > words
-        return (f"with a perplexity above {words:,}, that of words drawn at random", math.nan) if bad else None
+    columns = [field.name for field in fields(LanguageVariability)]
+    return population_table(plan, store, columns, measured, lambda member: why_lost(store, member))
 
-    return population_table(plan, store, [field.name for field in fields(LanguageVariability)], measured, lost)
+
+def why_lost(store: Store, member: Member) -> Reason | None:
+    """The reason why a finished language model is no better than guessing; None where it is trained."""
+    known = language_population(store, [[member.id]])
+    words = int(store.labels(member.id).max()) + 1 if known.logits is None else known.logits.classes
+    bad = perplexity(known.log_probabilities)[0] > words
+    return (f"with a perplexity above {words:,}, that of words drawn at random", math.nan) if bad else None
 
 
 class _Logits(Predictions):

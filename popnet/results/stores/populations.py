@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from popnet.config import test_parts
 from popnet.errors import DataError
 from popnet.metrics.chance import at_chance, diverged
-from popnet.metrics.population import Variability, accuracy, variability
+from popnet.metrics.population import Logits, Variability, accuracy, variability
+from popnet.metrics.predictions import as_predictions
 from popnet.metrics.similarity import Alignment, linear_cka_alignment
 from popnet.protocol import Member, Plan, Population, View, view_weights, views_of
 from popnet.random import Source, permutation
@@ -138,11 +139,18 @@ def variability_table(plan: Plan, store: Store) -> pd.DataFrame:
 def why_lost(store: Store, member: Member) -> Reason | None:
     """The reason why a finished member of a classifier is no better than guessing; None where it is trained."""
     logits = store.viewed_predictions(member.id)[1][:1]  # of the original images, which come first
-    labels = store.labels(member.id)
-    if not diverged(logits, labels)[0]:
-        return None
-    right = float(accuracy(logits, labels)[0])
-    return AT_CHANCE if at_chance(right, labels) else (f"with cross-entropy above ln {logits.shape[2]:,}", right)
+    return next(iter(reasons_lost(logits, store.labels(member.id))), None)
+
+
+def reasons_lost(logits: Logits, labels: NDArray[np.int64]) -> list[Reason]:
+    """Of members' logits [members, examples, classes] the reason of each one that is no better than guessing."""
+    predictions = as_predictions(logits)
+    lost = diverged(predictions, labels)
+    if not lost.any():
+        return []
+    doubtful = f"with cross-entropy above ln {predictions.classes:,}"
+    rates = accuracy(predictions, labels)[lost].tolist()
+    return [AT_CHANCE if at_chance(right, labels) else (doubtful, right) for right in rates]
 
 
 def population_table(
@@ -171,7 +179,7 @@ def population_table(
                 known[m.id] = lost(m) if m.recipe.epochs > 0 else None
         reasons = [reason for m in members if (reason := known[m.id])]
         marks = list(_marks(population, len(members)))
-        marks += _lost_marks(reasons, len(members))
+        marks += lost_marks(reasons, len(members))
         if len(members) // size >= 2:
             values, more = measured(population, members)
             row |= values
@@ -184,7 +192,7 @@ def population_table(
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="variant"))
 
 
-def _lost_marks(reasons: Sequence[Reason], members: int) -> Iterator[str]:
+def lost_marks(reasons: Sequence[Reason], members: int) -> Iterator[str]:
     """One for each reason by which members are no better than guessing, with their accuracies."""
     for text in dict.fromkeys(text for text, _ in reasons):
         known = [percent for reason, percent in reasons if reason == text]
