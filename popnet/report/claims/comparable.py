@@ -85,7 +85,9 @@ def _reason(measured: Measured, row: Row, least: int, any_network: bool, cross_e
     if hopeless := row.diverged - row.overconfident:
         return f"{hopeless} of {row.finished} members of {row.name} are no better than guessing"
     if row.overconfident and cross_entropy:
-        return f"{row.overconfident} of {row.finished} members of {row.name} have a cross-entropy above that of guessing"
+        return (
+            f"{row.overconfident} of {row.finished} members of {row.name} have a cross-entropy above that of guessing"
+        )
     if row.members < least:
         what = "members" if row.variant.ensemble == 1 else "ensembles"
         return f"{row.name} has {row.members} {what}, and at least {least} are needed"
