@@ -403,6 +403,21 @@ def test_members_of_bad_cross_entropy_alone_speak_against_claims_that_use_it_alo
     )
 
 
+def test_a_claim_that_is_made_of_several_recipes_names_its_rows():
+    slow = {"optimizer": {"name": "sgd", "lr": 0.1}}
+    one, two = like(T1, "Data Shuffling", 0.001), like(T1, "Parameter Initialization", 0.001)
+    rows = {
+        "fast shuffle": ({"vary": ["shuffle"]}, one),
+        "fast init": ({"vary": ["init"]}, two),
+        "slow shuffle": ({"vary": ["shuffle"], "recipe": slow}, one),
+        "slow init": ({"vary": ["init"], "recipe": slow}, two),
+    }
+    both = {name for name in judged(made(rows)) if name.startswith(WITHIN)}
+    assert both == {f"{WITHIN} (fast shuffle, fast init)", f"{WITHIN} (slow shuffle, slow init)"}
+    alone = {name: rows[name] for name in ("fast shuffle", "fast init")}
+    assert [name for name in judged(made(alone)) if name.startswith(WITHIN)] == [WITHIN]
+
+
 def test_a_perplexity_is_compared_with_its_published_mean_too():
     model = {"name": "qrnn", "kwargs": {"embedding": 256, "hidden": 512, "layers": 3}}
     model = {"dataset": "ptb", "model": model, "optimizer": {"name": "sgd", "lr": 30.0}, "language": {}}
