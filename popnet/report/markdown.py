@@ -68,11 +68,12 @@ def _table(table: Table) -> str:
 
 def _claim(claim: Claim) -> str:
     theirs = "" if claim.published is None else f"; by the published numbers: **{claim.published.verdict.value}**"
-    why = f". {text.prose(claim.measured.why)}" if claim.measured.why else ""
     where = f"({text.escaped(claim.where)}{theirs})"
-    head = f"* **{claim.measured.verdict.value}**: {text.prose(claim.statement)} {where}{why}"
-    behind = [f"    * {text.prose(name)}: {text.prose(said)}" for name, said in claim.measured.evidence]
-    return "\n".join([head, *behind])
+    lines = [f"* **{claim.measured.verdict.value}**: {text.prose(claim.statement)} {where}"]
+    if claim.measured.why:
+        lines.append(f"    * *{text.prose(claim.measured.why)}*")
+    lines += [f"    * {text.prose(name)}: {text.prose(said)}" for name, said in claim.measured.evidence]
+    return "\n".join(lines)
 
 
 def _drawn(figure: Figure) -> str:
