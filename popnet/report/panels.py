@@ -113,8 +113,8 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[Value]], title: st
 def dots(values: Mapping[str, Value], title: str) -> str:
     """One panel: for each name, from top to bottom, a dot at its value with a bar of its error. The axis is from 0."""
     with mpl.rc_context(STYLE):
-        names = 0.075 * max(map(len, values), default=0)  # inches
-        figure = Figure(figsize=(max(3.7, names + 1.9), 0.6 + 0.24 * len(values)), layout="constrained")
+        names = 0.068 * max(map(len, values), default=0)  # inches
+        figure = Figure(figsize=(max(3.7, names + 1.55), 0.6 + 0.24 * len(values)), layout="constrained")
         axes: Any = figure.subplots()
         heights = range(len(values), 0, -1)
         errors = [0.0 if math.isnan(v.error) else v.error for v in values.values()]
