@@ -63,7 +63,8 @@ def lines(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         if logarithmic_y and all(np.min(line.y) > 0 for line in series.values()):
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5), numticks=8))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
         elif from_zero:
