@@ -13,6 +13,7 @@ from html import escape as escaped
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -191,6 +192,9 @@ def test_markdown_is_escaped_and_shows_every_figure_by_a_file():
     )
     assert len(figures) == 2
     assert all(name.startswith("mine-") for name in figures)
+    text, figures = render_markdown(awkward_report(), "my (first) report é")
+    page = Outline(MarkdownIt("commonmark").enable("table").render(text))
+    assert [unquote(attributes["src"]) for tag, attributes in page.tags if tag == "img"] == list(figures)
     plain = unescape(re.sub(r"<!--.*?-->|<[^>]+>", "", shown))
     assert plain.count(AWKWARD) == 1 + 2 * (1 + 1 + 4 + 1 + 1), "headings and cells; elsewhere `c` is code"
     assert plain.count(AWKWARD.replace("`", "")) == 1 + 2 * (1 + 1 + 1 + 1 + 1)

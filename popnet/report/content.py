@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -96,3 +97,16 @@ class Report:
     @property
     def claims(self) -> list[tuple[Section, Claim]]:
         return [(section, claim) for section in self.sections for claim in section.claims]
+
+
+class Ids:
+    """Ids, or file names, that no two parts of one document share."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}
+
+    def unique(self, text: str) -> str:
+        """`text` as an id; where it was given before, with a number."""
+        word = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-") or "part"
+        self._used[word] = self._used.get(word, 0) + 1
+        return word if self._used[word] == 1 else f"{word}-{self._used[word]}"

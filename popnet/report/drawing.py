@@ -97,14 +97,13 @@ def themed(
     for index, colour in enumerate(PALETTE):
         body = body.replace(colour, f"var(--series-{index}{f', {colour}' if standing_alone else ''})")
     head, rest = body.split(">", 1)
-    box = re.search(r'viewBox="[^"]+"', head)
-    assert box is not None
+    box = _box(head)
     size = f"width:{_size(head)[0] * 4 / 3:.0f}px"
     if not title:
-        return Markup(f'<svg aria-hidden="true" {box.group()} style="{size}">{rest}')
+        return Markup(f'<svg aria-hidden="true" {box} style="{size}">{rest}')
     labels = f'<title id="{prefix}-title">{escape(title)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
     return Markup(
-        f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc" {box.group()} '
+        f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc" {box} '
         f'style="{size}">{labels}{rest}'
     )
 
@@ -151,10 +150,8 @@ def _flow(sizes: Sequence[tuple[float, float]], width: float) -> tuple[list[tupl
 def _placed(document: str, prefix: str, left: float, top: float) -> str:
     body = _apart(document, prefix)
     width, height = _size(body)
-    box = re.search(r'viewBox="[^"]+"', body)
-    assert box is not None
     where = f'x="{left:.1f}" y="{top:.1f}" width="{width:g}" height="{height:g}"'
-    return f"<svg {where} {box.group()}>{body.split('>', 1)[1].rstrip()}"
+    return f"<svg {where} {_box(body)}>{body.split('>', 1)[1].rstrip()}"
 
 
 def _apart(document: str, prefix: str) -> str:
@@ -164,6 +161,12 @@ def _apart(document: str, prefix: str) -> str:
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
+
+
+def _box(document: str) -> str:
+    found = re.search(r'viewBox="[^"]+"', document)
+    assert found is not None
+    return found.group()
 
 
 def _size(document: str) -> tuple[float, float]:

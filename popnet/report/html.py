@@ -11,7 +11,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from popnet.report.content import Figure, Report
+from popnet.report.content import Figure, Ids, Report
 from popnet.report.drawing import DARK_PALETTE, PALETTE, themed
 from popnet.report.live import Live
 from popnet.report.panels import swatch
@@ -24,7 +24,7 @@ _CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.OPEN: "open"
 def render_html(report: Report, live: Live | None = None) -> str:
     """The whole file. Equal reports give equal bytes. `live`: what to show above it while runs go on."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    ids = _Ids()
+    ids = Ids()
     environment.globals |= {
         "unique": ids.unique,
         "panel": lambda panel, figure: themed(panel.svg, ids.unique("svg"), panel.title, figure.alt),
@@ -49,16 +49,3 @@ def _wide(figure: Figure) -> bool:
     """Whether a panel is too wide for a phone, so that it scrolls in a box of its own."""
     widths = [float(found) for p in figure.panels for found in re.findall(r'<svg[^>]*?width="([\d.]+)pt"', p.svg)]
     return any(width > 280 for width in widths)
-
-
-class _Ids:
-    """Ids that no two elements of one document share."""
-
-    def __init__(self) -> None:
-        self._used: dict[str, int] = {}
-
-    def unique(self, text: str) -> str:
-        """`text` as an id; where it was given before, with a number."""
-        word = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-") or "part"
-        self._used[word] = self._used.get(word, 0) + 1
-        return word if self._used[word] == 1 else f"{word}-{self._used[word]}"

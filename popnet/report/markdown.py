@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from popnet.report import markdown_text as text
 from popnet.report.claims import Claim
-from popnet.report.content import Figure, Report, Section, Table
+from popnet.report.content import Figure, Ids, Report, Section, Table
 from popnet.report.drawing import composed
 from popnet.report.panels import swatch
 
@@ -18,21 +18,22 @@ def render_markdown(report: Report, stem: str) -> tuple[str, dict[str, str]]:
     Equal reports give equal bytes.
     """
     figures: dict[str, str] = {}
+    ids = Ids()
     blocks = [f"# {text.escaped(report.title)}"]
     if report.generated:
         blocks.append(text.paragraph(report.generated))
     for section in report.sections:
-        blocks += _section(section, stem, figures)
+        blocks += _section(section, stem, figures, ids)
     blocks.append("## How to read this")
     blocks += [f"**{text.escaped(name)}.** {text.prose(said)}" for name, said in report.methods]
     return "\n\n".join(blocks) + "\n", figures
 
 
-def _section(section: Section, stem: str, figures: dict[str, str]) -> Iterator[str]:
+def _section(section: Section, stem: str, figures: dict[str, str], ids: Ids) -> Iterator[str]:
     yield f"## {text.escaped(section.title)}"
     if section.scaled:
         yield f"**{text.escaped(section.departs_from)}:**"
-        yield _list(section.scaled)
+        yield "\n".join(f"* {text.prose(line)}" for line in section.scaled)
     yield from map(text.paragraph, section.warnings)
     if section.facts:
         yield "\n".join(f"* **{text.escaped(name)}**: {text.prose(value)}" for name, value in section.facts)
@@ -41,20 +42,16 @@ def _section(section: Section, stem: str, figures: dict[str, str]) -> Iterator[s
         yield _table(table)
         yield from map(text.paragraph, table.notes)
     for figure in section.figures:
-        name = _unused(f"{stem}-{_word(figure.title)}", figures)
+        name = f"{stem}-{ids.unique(figure.title)}.svg"
         figures[name] = _drawn(figure)
         yield f"### {text.escaped(figure.title)}"
-        yield f"![{text.escaped(figure.alt)}]({name})"
+        yield f"![{text.escaped(figure.alt)}]({quote(name)})"
         yield text.paragraph(figure.caption)
     if section.claims:
         yield "### Claims"
         if section.judged:
             yield text.paragraph(section.judged)
         yield "\n".join(map(_claim, section.claims))
-
-
-def _list(lines: tuple[str, ...]) -> str:
-    return "\n".join(f"* {text.prose(line)}" for line in lines)
 
 
 def _table(table: Table) -> str:
@@ -80,15 +77,3 @@ def _drawn(figure: Figure) -> str:
     legend = figure.legend if len(figure.legend) > 1 else ()
     signs = [(swatch(position), name) for position, name in legend]
     return composed([panel.svg for panel in figure.panels], signs, figure.title, figure.alt)
-
-
-def _word(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
-
-
-def _unused(name: str, figures: dict[str, str]) -> str:
-    """A file's name that no other figure has."""
-    count = 1
-    while (file := f"{name}{'' if count == 1 else f'-{count}'}.svg") in figures:
-        count += 1
-    return file

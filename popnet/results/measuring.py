@@ -19,7 +19,6 @@ from popnet.results.found import Options
 from popnet.results.objects import store_of
 from popnet.results.sources import form_of, split
 from popnet.results.stores import language_populations
-from popnet.results.stores.language_populations import population_predictions
 from popnet.results.stores.populations import (
     lost_marks,
     population_labels,
@@ -113,7 +112,7 @@ def _store_rows(store: Store, source: str) -> pd.DataFrame:
 
 def _row(store: Store, population: Population, members: list[Member]) -> Variability | LanguageVariability:
     if population.members[0].recipe.language is not None:
-        return population_predictions(store, population, members).variability()
+        return language_populations.population_predictions(store, population, members).variability()
     labels = population_labels(store, population, members)
     whole = population.variant.part is None
     if whole and population.variant.ensemble == 1 and tuple(views_of(population.variant.views)) == (ORIGINAL,):
